@@ -1,0 +1,25 @@
+"""The errors that mtlviz raises on purpose: each says what was needed, what came, and what to do."""
+
+
+class MtlvizError(Exception):
+    """Any error that mtlviz raises on purpose."""
+
+
+class ProblemError(MtlvizError, ValueError):
+    """A task, a model or a data set that does not fit together."""
+
+
+class WeightingError(MtlvizError, ValueError):
+    """A weighting that does not exist, or that returned weights nobody can use."""
+
+
+class NonFiniteError(MtlvizError, ArithmeticError):
+    """A loss or a gradient became NaN or infinite while training."""
+
+
+class RunLogError(MtlvizError):
+    """A run folder that cannot be created, read or written."""
+
+
+class FrameError(MtlvizError, ValueError):
+    """A frame that lacks what an analysis or a figure needs."""
