@@ -1,0 +1,127 @@
+"""A problem: tasks, the trunk they share, and their data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mtlviz.data.splits import Split, TensorRows, split_of
+from mtlviz.errors import ProblemError
+from mtlviz.models.shared_trunk import SharedTrunk, linear_heads
+from mtlviz.randomness import seeded
+from mtlviz.runlog.info import RunInfo, TaskInfo
+from mtlviz.task import Task
+
+
+class Problem:
+    """Everything a multi-task run starts from; training works on a copy, so a problem can be trained many times.
+
+    tasks: one or more, with names of their own.
+    trunk: a module inputs (B, ...) -> shared representation z (B, d).
+    train, validation, test: tensors, Datasets or DataLoaders, shared by all tasks or per task:
+        `(inputs, {task: targets})`, a Dataset or DataLoader of such pairs, or
+        `{task: (inputs, targets) | Dataset | DataLoader}`. In shared targets NaN (float) or -100 (integer) says that a
+        row has no label for the task. validation and test may be left out.
+    heads: {task: module on z}; a task that is left out gets an `nn.Linear` of its `outputs`.
+    name: what the log calls the problem. seed: of the heads that are made.
+
+    Raises: ProblemError for no task, two tasks of one name, a task without training data, or parts that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Sequence[Task],
+        trunk: nn.Module,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        heads: Mapping[str, nn.Module] | None = None,
+        name: str = "problem",
+        seed: int = 0,
+    ) -> None:
+        self.tasks = _checked(tasks)
+        self.name = name
+        names = tuple(task.name for task in self.tasks)
+        if not isinstance(trunk, nn.Module):
+            raise ProblemError(f"trunk must be an nn.Module, got {type(trunk).__name__}")
+        self.train = split_of("train", train, names)
+        self.validation = None if validation is None else split_of("validation", validation, names)
+        self.test = None if test is None else split_of("test", test, names)
+        _need_labels(self.train, names)
+        self.model = SharedTrunk(trunk, _heads(self.tasks, trunk, self.train, heads, seed))
+
+    def run_info(self, config: Mapping[str, Any] | None = None) -> RunInfo:
+        """What a run log remembers of this problem."""
+        counts = {s.name: s.samples() for s in (self.train, self.validation, self.test) if s is not None}
+        return RunInfo(
+            problem=self.name,
+            tasks=tuple(
+                TaskInfo(
+                    name=task.name,
+                    metric=task.judge.label,
+                    direction=task.judge.direction,
+                    loss=task.loss_name,
+                    outputs=task.outputs,
+                    samples={split: known[task.name] for split, known in counts.items() if task.name in known},
+                )
+                for task in self.tasks
+            ),
+            layers=tuple(self.model.layers()),
+            config=dict(config or {}),
+        )
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name!r}, tasks={[task.name for task in self.tasks]})"
+
+
+def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    tasks = tuple(tasks)
+    if not tasks:
+        raise ProblemError("a problem needs at least one task; got tasks=[]")
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise ProblemError(f"tasks must be mtlviz.Task objects, got {type(task).__name__}: {task!r}")
+    names = [task.name for task in tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ProblemError(f"tasks need names of their own; {', '.join(map(repr, twice))} stands more than once")
+    return tasks
+
+
+def _need_labels(train: Split, names: tuple[str, ...]) -> None:
+    if train.shared is None:
+        without = [name for name in names if name not in train.by_task]
+    elif isinstance(train.shared, TensorRows):
+        counts = train.samples()
+        without = [name for name in names if not counts.get(name)]
+    else:
+        return  # what a Dataset labels is known when it is read
+    if without:
+        raise ProblemError(f"train has no labelled sample for {', '.join(map(repr, without))}; drop the task or add data")
+
+
+def _heads(
+    tasks: tuple[Task, ...], trunk: nn.Module, train: Split, given: Mapping[str, nn.Module] | None, seed: int
+) -> dict[str, nn.Module]:
+    given = dict(given or {})
+    names = [task.name for task in tasks]
+    if unknown := [name for name in given if name not in names]:
+        raise ProblemError(f"heads for unknown tasks {unknown}; the tasks are {names}")
+    for name, head in given.items():
+        if not isinstance(head, nn.Module):
+            raise ProblemError(f"the head of {name!r} must be an nn.Module, got {type(head).__name__}")
+    if len(given) < len(tasks):
+        given = linear_heads(trunk, tasks, _first_inputs(train), seed=seed) | given
+    return {name: given[name] for name in names}
+
+
+def _first_inputs(train: Split) -> torch.Tensor:
+    source = train.shared if train.shared is not None else next(iter(train.by_task.values()))
+    if isinstance(source, DataLoader):
+        with seeded(0):  # a shuffling loader must not move the user's random numbers
+            return next(iter(source))[0][:1]
+    return next(train.chunks(1)).inputs

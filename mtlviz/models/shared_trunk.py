@@ -1,0 +1,98 @@
+"""Hard parameter sharing: one trunk, and one head per task on its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from mtlviz.errors import ProblemError
+from mtlviz.randomness import seeded
+from mtlviz.task import Task
+
+
+class SharedTrunk(nn.Module):
+    """A trunk x -> z (B, ...) that all tasks share and a head z -> outputs (B, ...) for each.
+
+    trunk: any module with at least one parameter that trains.
+    heads: a module per task name, in the order of the tasks; they share no parameter with each other or the trunk.
+
+    Raises: ProblemError where nothing is shared, or a head's parameter belongs to two owners.
+    """
+
+    def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleList(heads.values())  # a list: a ModuleDict refuses task names with dots
+        self.names = tuple(heads)
+        if not self.layers():
+            raise ProblemError("the trunk has no parameter that trains, so the tasks share nothing to fight over")
+        owners = {id(p): "the trunk" for p in trunk.parameters()}
+        for name, head in heads.items():
+            for parameter in head.parameters():
+                if owners.setdefault(id(parameter), f"the head of {name!r}") != f"the head of {name!r}":
+                    raise ProblemError(
+                        f"the head of {name!r} shares a parameter with {owners[id(parameter)]}; "
+                        "move what tasks share into the trunk"
+                    )
+
+    def layers(self) -> dict[str, list[nn.Parameter]]:
+        """The trunk's parameters that train, grouped by the module that owns them; a tied one belongs to the first."""
+        seen: set[int] = set()
+        layers: dict[str, list[nn.Parameter]] = {}
+        for path, module in self.trunk.named_modules():
+            own = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in seen]
+            if own:
+                seen.update(map(id, own))
+                layers[path or type(module).__name__] = own
+        return layers
+
+    def head_parameters(self, task: str) -> list[nn.Parameter]:
+        """The parameters that train in a task's head."""
+        return [p for p in self.head(task).parameters() if p.requires_grad]
+
+    def head(self, task: str) -> nn.Module:
+        """The head of a task."""
+        return self.heads[self.names.index(task)]
+
+    def represent(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The shared representation z (B, ...) of inputs (B, ...).
+
+        Raises: ProblemError where the trunk returns anything but one tensor with a row per input.
+        """
+        z = self.trunk(inputs)
+        if not isinstance(z, torch.Tensor):
+            raise ProblemError(f"the trunk must return one tensor, the shared representation; got {type(z).__name__}")
+        if z.dim() < 1 or len(z) != len(inputs):
+            raise ProblemError(f"the trunk returned {tuple(z.shape)} for {len(inputs)} inputs; it needs a row for each")
+        return z
+
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Every task's outputs (B, ...) for inputs (B, ...)."""
+        z = self.represent(inputs)
+        return {name: head(z) for name, head in zip(self.names, self.heads, strict=True)}
+
+
+def linear_heads(trunk: nn.Module, tasks: Sequence[Task], inputs: torch.Tensor, *, seed: int) -> dict[str, nn.Module]:
+    """A fresh `nn.Linear` head per task on what the trunk makes of `inputs` (B, ...).
+
+    Raises: ProblemError where the trunk cannot read the inputs, or its output is not (B, d).
+    """
+    training = trunk.training
+    trunk.eval()  # one sample must not move the running statistics of a BatchNorm
+    try:
+        with torch.no_grad():
+            z = trunk(inputs)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ProblemError(f"the trunk failed on inputs {tuple(inputs.shape)} {inputs.dtype}: {error}") from error
+    finally:
+        trunk.train(training)
+    if not isinstance(z, torch.Tensor) or z.dim() != 2:
+        came = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
+        raise ProblemError(
+            f"a head made from `outputs` needs a trunk that returns (B, d), this one returned {came}; "
+            "flatten its output, or give heads={task: module}"
+        )
+    with seeded(seed):
+        return {task.name: nn.Linear(z.shape[1], task.outputs) for task in tasks}

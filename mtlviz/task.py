@@ -1,0 +1,86 @@
+"""A task: what it is called, how it is learned and how it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mtlviz.errors import ProblemError
+from mtlviz.metrics import Direction, Metric, metric_of
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a problem.
+
+    name: unique within the problem; any text.
+    loss: (outputs, targets) -> scalar, the mean over the labelled samples of the batch, such as `F.cross_entropy`.
+        With `outputs=1` and targets of shape (N,), outputs arrive as (N,).
+    metric: one of `mtlviz.metrics.METRICS`, or a function of numpy arrays (outputs (N, ...), targets (N, ...)) -> float.
+    outputs: the size of the head's last dimension.
+    direction: "max" or "min", the way the metric gets better; known for named metrics.
+
+    Raises: ProblemError for an empty name, a loss that cannot be called, outputs below 1 or an unknown metric.
+    """
+
+    name: str
+    loss: Loss = field(kw_only=True)
+    metric: str | Callable[..., float] = field(kw_only=True)
+    outputs: int = field(kw_only=True)
+    direction: Direction | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ProblemError(f"a task needs a name that is not empty, got {self.name!r}")
+        if not callable(self.loss):
+            raise ProblemError(
+                f"task {self.name!r}: loss must be a function (outputs, targets) -> scalar, got {self.loss!r}"
+            )
+        if isinstance(self.outputs, bool) or not isinstance(self.outputs, int) or self.outputs < 1:
+            raise ProblemError(f"task {self.name!r}: outputs must be a whole number from 1, got {self.outputs!r}")
+        object.__setattr__(self, "direction", self.judge.direction)
+
+    @property
+    def judge(self) -> Metric:
+        """The metric with its name, label and direction."""
+        return metric_of(self.metric, self.direction, self.name)
+
+    @property
+    def loss_name(self) -> str:
+        """What the log calls the loss."""
+        return getattr(self.loss, "__name__", type(self.loss).__name__)
+
+    def value(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The task's scalar loss of outputs (N, ...) against targets (N, ...).
+
+        Raises: ProblemError where outputs and targets do not fit the loss, or the loss is not a scalar.
+        """
+        outputs = squeezed(outputs, targets)
+        try:
+            loss: Any = self.loss(outputs, targets)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ProblemError(
+                f"task {self.name!r}: {self.loss_name} failed on outputs {_shape(outputs)} and targets "
+                f"{_shape(targets)}: {error}. Does the head (outputs={self.outputs}) fit the loss and its targets?"
+            ) from error
+        if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
+            came = _shape(loss) if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise ProblemError(
+                f"task {self.name!r}: {self.loss_name} must return a scalar tensor, the mean over the samples; "
+                f"it returned {came}"
+            )
+        return loss
+
+
+def squeezed(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Outputs (N, 1) as (N,) where the targets are (N,), so that no loss broadcasts them to (N, N)."""
+    return outputs.squeeze(1) if outputs.dim() == 2 and outputs.shape[1] == 1 and targets.dim() == 1 else outputs
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,0 +1,30 @@
+"""Equal weights: the plain sum of the losses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mtlviz.runlog.records import Floats
+from mtlviz.weighting.method import Weighting
+
+
+@njit(cache=True)
+def equal(losses: Floats, gramian: Floats, present: NDArray[np.bool_], constants: Floats, state: Floats) -> Floats:
+    """w_t = 1 for every task that is present."""
+    return present.astype(np.float64)
+
+
+class Equal(Weighting):
+    """Linear scalarisation with w_t = 1: the sum of the losses, dominated by those of large scale.
+
+    The heads get the gradient of Σ L_t, which is the same here as that of Σ w_t L_t.
+
+    Source: called LS in Navon et al., ICML 2022, arXiv 2202.01017, whose code sums the losses too.
+    """
+
+    name = "equal"
+    needs = frozenset({"losses"})
+    heads = "sum"
+    kernel = staticmethod(equal)

@@ -1,0 +1,65 @@
+"""Uncertainty weighting: each task learns the variance of its own noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mtlviz.errors import WeightingError
+from mtlviz.runlog.records import Floats
+from mtlviz.weighting.method import Weighting
+from mtlviz.weighting.solvers.adam import adam_step
+
+
+@njit(cache=True)
+def uncertainty(
+    losses: Floats, gramian: Floats, present: NDArray[np.bool_], constants: Floats, state: Floats
+) -> Floats:
+    """w_t = ½ e^{−s_t}; then one Adam step on s. constants: lr. state (4, T): s and its moments."""
+    weights = np.where(present, 0.5 * np.exp(-state[0]), 0.0)
+    adam_step(state[0], 0.5 - weights * losses, state[1:], present, constants[0])
+    return weights
+
+
+class UncertaintyWeighting(Weighting):
+    """Learnt s_t = log σ_t²: the objective is Σ ½ e^{−s_t} L_t + ½ s_t, so w_t = ½ e^{−s_t}, near 1 / (2 L_t) at rest.
+
+    The s_t are stepped inside, by Adam, after each update's weights were read; the heads get the gradient of Σ w_t L_t.
+    A loss that goes to 0 drives its weight up without bound; a negative loss has no stationary point.
+
+    lr: of the Adam steps on s. initial: s_t at the start.
+
+    Raises: WeightingError for a learning rate that is not positive and finite, or an initial s that is not finite.
+    Source: Kendall, Gal and Cipolla, CVPR 2018, arXiv 1705.07115, equation 7. Differs: the regression form for every
+    task, as the field's code does (the paper drops the ½ of a classification loss); lr 0.025 is the nash-mtl code's.
+    """
+
+    name = "uncertainty"
+    needs = frozenset({"losses"})
+    heads = "weighted"
+    kernel = staticmethod(uncertainty)
+
+    def __init__(self, *, lr: float = 0.025, initial: float = 0.0) -> None:
+        super().__init__()
+        if not (np.isfinite(lr) and lr > 0):
+            raise WeightingError(f"uncertainty: lr must be positive and finite, got {lr!r}")
+        if not np.isfinite(initial):
+            raise WeightingError(f"uncertainty: initial must be finite, got {initial!r}")
+        self.lr, self.initial = float(lr), float(initial)
+
+    def constants(self) -> Floats:
+        """lr."""
+        return np.array([self.lr])
+
+    def initial_state(self, tasks: int) -> Floats:
+        """(4, T): s_t, and the moments of its Adam."""
+        state = np.zeros((4, tasks))
+        state[0] = self.initial
+        return state
+
+    def settings(self) -> dict[str, Any]:
+        """lr and initial."""
+        return {"lr": self.lr, "initial": self.initial}
