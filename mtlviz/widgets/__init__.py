@@ -1,0 +1,5 @@
+"""What a notebook shows while it runs: thin views that draw figures, and hold no numbers of their own."""
+
+from mtlviz.widgets.figure_view import FigureView, view
+
+__all__ = ["FigureView", "view"]

@@ -1,0 +1,43 @@
+"""Fixtures of the browser tests: one JupyterLab and one Chromium a session, one notebook a test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from lab import Lab, Notebook
+from playwright.sync_api import sync_playwright
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A running JupyterLab and Chromium; both and all kernels are ended by process id at the end."""
+    with sync_playwright() as playwright:
+        running = Lab(tmp_path_factory.mktemp("lab"), playwright)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@pytest.fixture
+def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
+    """Opens notebooks: `notebook(cells, width=1200, height=900) -> Notebook`; see `lab.py` for what one can do.
+
+    At the end of a test that passed, each page must have kept to 127.0.0.1 and logged no error of ours.
+    """
+    books: list[Notebook] = []
+    name = re.sub(r"\W+", "_", request.node.name)
+
+    def open_notebook(cells: Sequence[str], *, width: int = 1200, height: int = 900) -> Notebook:
+        books.append(lab.open(cells, name=f"{name}_{len(books)}", width=width, height=height))
+        return books[-1]
+
+    yield open_notebook
+    try:
+        for book in books:
+            book.check()
+    finally:
+        for book in books:
+            book.close()
