@@ -1,0 +1,242 @@
+"""Reads a run's Arrow streams as they grow: whole messages only, checked, and never past damage."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import pyarrow as pa
+
+from mtlviz.errors import RunLogError
+from mtlviz.runlog import folder as run_folder
+from mtlviz.runlog.layout import TABLES, arrow_schema, columns, to_block
+from mtlviz.runlog.lock import writing
+from mtlviz.runlog.rows import fits
+from mtlviz.runlog.store import Store
+
+_CHUNK = 1 << 25
+_LONGEST_METADATA = 1 << 24
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, EOFError)  # what pyarrow raises on bytes that are no message
+
+
+class DamagedLogWarning(UserWarning):
+    """A file of a run holds bytes that could not be read; what lies before them is kept."""
+
+
+class _DamageError(Exception):
+    """The bytes from here on are no message of this stream."""
+
+
+def message_size(data: memoryview) -> int | None:
+    """Bytes of the Arrow IPC message that `data` begins with; None where too little of it is there to know.
+
+    Layout: 0xFFFFFFFF, the metadata's length (int32), the metadata (a flatbuffer), the body.
+
+    Raises:
+        _DamageError: where it is no message.
+    """
+    if len(data) < 8:
+        return None
+    mark, length = struct.unpack_from("<Ii", data, 0)
+    if mark != 0xFFFFFFFF or not 0 < length <= _LONGEST_METADATA:
+        raise _DamageError
+    if len(data) < 8 + length:
+        return None
+    metadata = data[8 : 8 + length]
+    try:  # flatbuffer: root offset -> table -> its vtable, where slot 3 of a Message is bodyLength
+        (table,) = struct.unpack_from("<I", metadata, 0)
+        (back,) = struct.unpack_from("<i", metadata, table)
+        (entries,) = struct.unpack_from("<H", metadata, table - back)
+        (slot,) = struct.unpack_from("<H", metadata, table - back + 10) if entries >= 12 else (0,)
+        (body,) = struct.unpack_from("<q", metadata, table + slot) if slot else (0,)
+    except struct.error:
+        raise _DamageError from None
+    if body < 0:
+        raise _DamageError
+    return 8 + length + body
+
+
+class _Stream:
+    """One file, read up to `offset`."""
+
+    def __init__(self, path: Path, table: str, segment: int) -> None:
+        self.path, self.table, self.segment = path, table, segment
+        self.offset = 0
+        self.schema: pa.Schema | None = None
+        self.damaged = False
+        self._told = False
+
+    def first_step(self, store: Store) -> int | None:
+        """The first step of the segment, from the header; None while that is not there."""
+        if self.schema is None and not self.damaged:
+            for end, message in self._whole_messages()[:1]:
+                self._take_header(end, message, store)
+        return None if self.schema is None else int(self.schema.metadata[b"mtlviz.first_step"])
+
+    def take(self, store: Store) -> bool:
+        """Append the rows that are new to the store; True if there were any."""
+        before = store[self.table].rows
+        while not self.damaged and self._size() > self.offset and self.first_step(store) is not None:
+            batches, ends = self._batches()
+            if not batches:
+                break
+            if not self._extend(store, batches):  # find the batch that does not fit, and keep what lies before
+                good = 0
+                while self._extend(store, batches[good : good + 1]):
+                    good += 1
+                self.damaged = True
+                ends = ends[: good + 1]
+            self.offset = ends[-1]
+        return store[self.table].rows > before
+
+    def tell_left_out(self, *, final: bool) -> None:
+        """Warn, once, of bytes that cannot be read; a torn tail counts only when nobody will complete it."""
+        left = self._size() - self.offset
+        if self._told or left <= 0 or not (self.damaged or final):
+            return
+        self._told = True
+        why = "cannot be read" if self.damaged else "are an unfinished message, as after a crash or a copy cut short"
+        warnings.warn(
+            f"{self.path}: from byte {self.offset} on, {left} bytes {why}; they are left out, "
+            "what lies before is kept.",
+            DamagedLogWarning,
+            stacklevel=2,
+        )
+
+    def _take_header(self, end: int, message: pa.Buffer, store: Store) -> None:
+        try:
+            schema = pa.ipc.read_schema(pa.ipc.read_message(message))
+        except _UNREADABLE:
+            self.damaged = True
+            return
+        metadata = schema.metadata or {}
+        first_step = metadata.get(b"mtlviz.first_step", b"")
+        wanted = arrow_schema(self.table, store.info, segment=self.segment, first_step=1)
+        tasks = b"mtlviz.tasks"
+        if not schema.equals(wanted) or metadata.get(tasks) != wanted.metadata[tasks] or not first_step.isdigit():
+            raise RunLogError(
+                f"{self.path} does not belong to the run that {run_folder.RUN} beside it tells of: its columns or "
+                f"tasks are others. Restore the file or {run_folder.RUN}, or move the file away to read the rest."
+            )
+        self.schema = schema
+        self.offset = end
+
+    def _batches(self) -> tuple[list[pa.RecordBatch], list[int]]:
+        """The whole batches of the next part of the file, and the offsets: where they begin and where each ends."""
+        batches: list[pa.RecordBatch] = []
+        ends = [self.offset]
+        for end, message in self._whole_messages():
+            try:
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(message), self.schema)
+                batch.validate(full=True)
+            except _UNREADABLE:
+                self.damaged = True
+                break
+            batches.append(batch)
+            ends.append(end)
+        return batches, ends
+
+    def _extend(self, store: Store, batches: list[pa.RecordBatch]) -> bool:
+        """Append batches to the store, all or none; False where they do not fit (or there are none)."""
+        if not batches:
+            return False
+        try:
+            block = to_block(batches, columns(self.table, store.info))
+        except _UNREADABLE:
+            return False
+        if not fits(self.table, block, store):
+            return False
+        store[self.table].extend(block)
+        return True
+
+    def _whole_messages(self) -> list[tuple[int, pa.Buffer]]:
+        """The messages that are wholly there in the next part of the file: the offset where each ends, its bytes."""
+        with open(self.path, "rb") as file:
+            rest = os.fstat(file.fileno()).st_size - self.offset
+            file.seek(self.offset)
+            data = file.read(min(rest, _CHUNK))
+            found: list[tuple[int, pa.Buffer]] = []
+            at = 0
+            try:
+                size = message_size(memoryview(data))
+                if size is not None and len(data) < size <= rest:
+                    data += file.read(size - len(data))
+                view, buffer = memoryview(data), pa.py_buffer(data)
+                while size is not None and at + size <= len(data):
+                    found.append((self.offset + at + size, buffer.slice(at, size)))
+                    at += size
+                    size = message_size(view[at:])
+            except _DamageError:
+                self.damaged = not found  # else these first: the next part will begin with the damage
+        return found
+
+    def _size(self) -> int:
+        try:
+            return os.stat(self.path).st_size
+        except FileNotFoundError:
+            return self.offset
+
+
+class Reader:
+    """Follows a run's folder: brings a store up to date with what its files hold.
+
+    Args:
+        segments: read only so many of the run's segments, so as it was before it was resumed; None for all.
+    """
+
+    def __init__(self, folder: Path, store: Store, *, segments: int | None = None) -> None:
+        self._folder, self._store, self._limit = folder, store, segments
+        self.whole = segments is None
+        self._files: dict[int, dict[str, _Stream]] = {}
+        self._current = 0
+        self._identity = self._run_identity()
+
+    def refresh(self) -> bool:
+        """Take in what is new; True if something was.
+
+        Raises:
+            RunLogError: where a file belongs to another run, or the run was overwritten by a new one.
+        """
+        identity = self._run_identity()
+        if identity is None:  # the folder is gone: what was read of it stays
+            return False
+        if identity != self._identity:
+            raise RunLogError(
+                f"The run in {self._folder} was overwritten by a new one: open it again with RunLog.open."
+            )
+        live = self._limit is None and writing(self._folder)  # asked first: what is torn after the end stays torn
+        found = run_folder.streams(self._folder)
+        segments = [s for s in sorted(found) if s >= self._current and (self._limit is None or s < self._limit)]
+        new = False
+        for segment in segments:
+            files = self._files.setdefault(segment, {})
+            for table, path in found[segment].items():
+                files.setdefault(table, _Stream(path, table, segment))
+            if segment > self._current and not self._begin(segment):
+                continue
+            for table in TABLES:
+                if table in files:
+                    new = files[table].take(self._store) or new
+        for segment in segments:
+            for stream in self._files[segment].values():
+                stream.tell_left_out(final=segment < self._current or not live)
+        return new
+
+    def _begin(self, segment: int) -> bool:
+        """Go on to a segment as soon as one of its headers says where it begins."""
+        steps = [stream.first_step(self._store) for stream in self._files[segment].values()]
+        first = next((step for step in steps if step is not None), None)
+        if first is None:
+            return False
+        self._store.begin_segment(first)
+        self._current = segment
+        return True
+
+    def _run_identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._folder / run_folder.RUN)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
