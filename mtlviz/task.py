@@ -21,7 +21,7 @@ class Task:
     name: unique within the problem; any text.
     loss: (outputs, targets) -> scalar, the mean over the labelled samples of the batch, such as `F.cross_entropy`.
         With `outputs=1` and targets of shape (N,), outputs arrive as (N,).
-    metric: one of `mtlviz.metrics.METRICS`, or a function of numpy arrays (outputs (N, ...), targets (N, ...)) -> float.
+    metric: one of `mtlviz.metrics.METRICS`, or a function of arrays (outputs (N, ...), targets (N, ...)) -> float.
     outputs: the size of the head's last dimension.
     direction: "max" or "min", the way the metric gets better; known for named metrics.
 

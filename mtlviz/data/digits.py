@@ -76,14 +76,12 @@ def digits(*, seed: int = 0, pairs: Mapping[str, int] | None = None) -> Problem:
 
 
 def digits_trunk(width: int = 16, features: int = 64) -> nn.Sequential:
-    """Two convolutions and a linear layer: (B, 1, 12, 16) -> (B, features)."""
+    """Two strided convolutions and a linear layer: (B, 1, 12, 16) -> (B, features)."""
     layers = {
-        "conv1": nn.Conv2d(1, width, 3, padding=1),
+        "conv1": nn.Conv2d(1, width, 3, stride=2, padding=1),
         "relu1": nn.ReLU(),
-        "pool1": nn.MaxPool2d(2),
-        "conv2": nn.Conv2d(width, 2 * width, 3, padding=1),
+        "conv2": nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
         "relu2": nn.ReLU(),
-        "pool2": nn.MaxPool2d(2),
         "flatten": nn.Flatten(),
         "linear": nn.Linear(2 * width * (HEIGHT // 4) * (WIDTH // 4), features),
         "relu3": nn.ReLU(),
@@ -107,7 +105,11 @@ def digit_pairs(*, seed: int, pairs: Mapping[str, int] = PAIRS) -> dict[str, Pai
 
 
 def _paired(
-    images: NDArray[np.float32], labels: NDArray[np.int64], pool: NDArray[np.int64], count: int, rng: np.random.Generator
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    count: int,
+    rng: np.random.Generator,
 ) -> Pairs:
     sources = rng.choice(pool, (count, 2))
     canvas = np.zeros((count, HEIGHT, WIDTH), np.float32)

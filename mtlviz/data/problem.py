@@ -101,7 +101,9 @@ def _need_labels(train: Split, names: tuple[str, ...]) -> None:
     else:
         return  # what a Dataset labels is known when it is read
     if without:
-        raise ProblemError(f"train has no labelled sample for {', '.join(map(repr, without))}; drop the task or add data")
+        raise ProblemError(
+            f"train has no labelled sample for {', '.join(map(repr, without))}; drop the task or add data"
+        )
 
 
 def _heads(

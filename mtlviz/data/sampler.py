@@ -26,13 +26,17 @@ class BatchSampler:
     def __init__(self, split: Split, *, batch_size: int, seed: int) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ProblemError(f"batch_size must be a whole number from 1, got {batch_size!r}")
-        self.split = split
+        self.split, self.batch_size = split, batch_size
         sources: list[tuple[str | None, Source]] = (
             [(None, split.shared)] if split.shared is not None else list(split.by_task.items())
         )
         self._streams: list[tuple[str | None, _Shuffled | _Cycled]] = [
-            (task, _Cycled(source, split.name) if isinstance(source, DataLoader)
-             else _Shuffled(source, batch_size, seed, number))
+            (
+                task,
+                _Cycled(source, split.name)
+                if isinstance(source, DataLoader)
+                else _Shuffled(source, batch_size, seed, number),
+            )
             for number, (task, source) in enumerate(sources)
         ]
 

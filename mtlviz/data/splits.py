@@ -167,17 +167,16 @@ def _source(name: str, value: Any, tasks: tuple[str, ...], task: str | None) -> 
     where = f"{name}: " + (f"task {task!r}" if task is not None else "the shared source")
     if isinstance(value, DataLoader):
         return value
-    if isinstance(value, Dataset) or (hasattr(value, "__getitem__") and hasattr(value, "__len__") and not
-                                      isinstance(value, (tuple, list))):
+    if isinstance(value, Dataset) or (
+        hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (tuple, list))
+    ):
         if not hasattr(value, "__len__"):
             raise ProblemError(f"{where} is a Dataset without a length; wrap it in a DataLoader")
         source: Source = DatasetRows(value)
     elif isinstance(value, (tuple, list)) and len(value) == 2:
         source = _tensor_rows(where, value[0], value[1], tasks, task)
     else:
-        raise ProblemError(
-            f"{where} needs (inputs, targets), a Dataset or a DataLoader; got {type(value).__name__}"
-        )
+        raise ProblemError(f"{where} needs (inputs, targets), a Dataset or a DataLoader; got {type(value).__name__}")
     if len(source) == 0:
         raise ProblemError(f"{where} has no samples")
     return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -100,7 +101,9 @@ class SharedGradients:
         self, task: str, batch: Batch, z: torch.Tensor, leaf: torch.Tensor, grad: torch.Tensor | None
     ) -> torch.Tensor:
         if grad is None:
-            raise ProblemError(f"task {task!r}: its loss reaches no shared parameter; its head must use the trunk's output")
+            raise ProblemError(
+                f"task {task!r}: its loss reaches no shared parameter; its head must use the trunk's output"
+            )
         if leaf.shape == z.shape and isinstance(batch.rows[task], slice):
             return grad
         whole = torch.zeros_like(z)
@@ -143,4 +146,4 @@ def _spans(sizes: Sequence[int]) -> list[slice]:
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
-    return [slice(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(starts)]

@@ -17,9 +17,9 @@ Kernel = Callable[[Floats, Floats, NDArray[np.bool_], Floats, Floats], Floats]
 class Weighting:
     """A method that turns the losses (T,) and the Gramian (T, T) of a step into weights (T,), all float64.
 
-    A method of your own names a kernel, `kernel(losses, gramian, present, constants, state) -> weights`, that sees zeros
-    for absent tasks, changes `state` (any shape, from `initial_state`) in place and never keeps its arguments. One
-    compiled kernel serves training, replay and the Pareto descent.
+    A method of your own names a kernel, `kernel(losses, gramian, present, constants, state) -> weights`, that sees
+    zeros for absent tasks, changes `state` (any shape, from `initial_state`) in place and never keeps its arguments.
+    One compiled kernel serves training, replay and the Pareto descent.
     """
 
     name: ClassVar[str]
@@ -29,6 +29,7 @@ class Weighting:
 
     def __init__(self) -> None:
         self._state: Floats | None = None
+        self._tasks = 0
 
     def constants(self) -> Floats:
         """The method's constants (C,), in the order that the kernel reads them."""

@@ -1,0 +1,294 @@
+"""Training is a generator of records: forward, per-task gradients, weights, update, and a word about each."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtlviz.data.problem import Problem
+from mtlviz.data.sampler import BatchSampler
+from mtlviz.data.splits import Batch, Split
+from mtlviz.errors import NonFiniteError, ProblemError, WeightingError
+from mtlviz.gradients.shared import SharedGradients, TaskGradients
+from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.randomness import derived_seed, seeded
+from mtlviz.runlog.info import RunInfo
+from mtlviz.runlog.records import Event, Floats, Measure, Record, Step, Validation
+from mtlviz.training.evaluation import evaluation
+from mtlviz.weighting import Weighting, named
+
+MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+MakeScheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+WeightingLike = str | Weighting | Callable[[Floats, Floats], Floats]
+
+
+def train(
+    problem: Problem,
+    *,
+    weighting: WeightingLike = "equal",
+    steps: int = 2000,
+    optimizer: MakeOptimizer | None = None,
+    scheduler: MakeScheduler | None = None,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    validate_every: int = 100,
+    layers_every: int = 10,
+) -> Training:
+    """Trains a copy of the problem's model and yields a record of everything that happens; `break` stops it.
+
+    weighting: a name of `mtlviz.weighting.METHODS`, a `Weighting`, or a function (losses (T,), Gramian (T, T)) ->
+        weights (T,) of your own, which sees NaN where a task is absent.
+    steps: updates to do. batch_size: samples a batch (a task, where each task has data of its own).
+    optimizer: parameters -> Optimizer; Adam with lr 1e-3 unless given. scheduler: optimizer -> LRScheduler, stepped
+        after every update.
+    seed: of batches and dropout; the initial parameters are the problem's own.
+    validate_every: updates between validations; there is one before the first update and one after the last.
+    layers_every: updates between recorded Gramians of the single layers; 0 for none.
+
+    What is recorded never changes what is computed. Raises, here: ProblemError, WeightingError, ValueError for numbers
+    out of range. Raises, while training: NonFiniteError for a loss or gradient that is NaN or infinite, WeightingError
+    for weights nobody can use, ProblemError for data that does not fit.
+    """
+    return Training(
+        problem,
+        weighting=weighting,
+        steps=steps,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        validate_every=validate_every,
+        layers_every=layers_every,
+    )
+
+
+class Training(Iterator[Record]):
+    """The generator that `train` returns; `model` is the copy that is being trained."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        weighting: WeightingLike,
+        steps: int,
+        optimizer: MakeOptimizer | None,
+        scheduler: MakeScheduler | None,
+        batch_size: int,
+        device: str | torch.device,
+        seed: int,
+        validate_every: int,
+        layers_every: int,
+    ) -> None:
+        self.problem = problem
+        self.steps = _whole("steps", steps, least=1)
+        self.seed = _whole("seed", seed, least=0)
+        self.validate_every = _whole("validate_every", validate_every, least=1)
+        self.layers_every = _whole("layers_every", layers_every, least=0)
+        self.device = _device(device)
+        self.weighting = _weighting(weighting)
+        self.sampler = BatchSampler(problem.train, batch_size=batch_size, seed=seed)
+        self.model: SharedTrunk = copy.deepcopy(problem.model).to(self.device).train()
+        self.gradients = SharedGradients(self.model, problem.tasks)
+        self.optimizer = _optimizer(optimizer, self.model)
+        self.scheduler = scheduler(self.optimizer) if scheduler is not None else None
+        self.step = 0
+        self._names = tuple(task.name for task in problem.tasks)
+        self._records = self._run()
+        self._began = 0.0
+
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    def close(self) -> None:
+        """Ends the generator where it is."""
+        self._records.close()
+
+    def run_info(self, config: Mapping[str, Any] | None = None) -> RunInfo:
+        """What a run log remembers of this training."""
+        group = self.optimizer.param_groups[0]
+        own = {
+            "weighting": getattr(self.weighting, "name", getattr(self.weighting, "__name__", repr(self.weighting))),
+            "weighting_settings": self.weighting.settings() if isinstance(self.weighting, Weighting) else {},
+            "steps": self.steps,
+            "batch_size": self.sampler.batch_size,
+            "optimizer": type(self.optimizer).__name__,
+            "learning_rate": float(group["lr"]),
+            "scheduler": type(self.scheduler).__name__ if self.scheduler is not None else None,
+            "device": str(self.device),
+            "seed": self.seed,
+            "validate_every": self.validate_every,
+            "layers_every": self.layers_every,
+        }
+        return self.problem.run_info(own | dict(config or {}))
+
+    def _run(self) -> Generator[Record, None, None]:
+        self._began = time.monotonic()
+        if isinstance(self.weighting, Weighting):
+            self.weighting.reset()
+        yield Event(step=0, position=0, kind="start")
+        yield from self._validations()
+        while self.step < self.steps:
+            yield from self._update(self.step + 1)
+            if self.step % self.validate_every == 0 or self.step == self.steps:
+                yield from self._validations()
+        if self.problem.test is not None:
+            for task, value in self._metrics(self.problem.test).items():
+                yield Measure(step=self.step, name="test", task=task, value=value)
+        yield Event(step=self.step, position=self.step, kind="finish")
+
+    def _update(self, step: int) -> Iterator[Record]:
+        """One update; `self.step` counts it once it is done."""
+        with seeded(derived_seed(self.seed, 2, step), self.device):
+            batch = _moved(self.sampler.batch(step), self.device)
+            gradients = self._first(batch) if step == 1 else self.gradients.of(batch)
+        present = np.array(gradients.present)
+        losses, layers = self._on_host(gradients)
+        gramian = layers.sum(axis=0)
+        if (broken := self._not_finite(step, losses, gramian, present)) is not None:
+            yield Event(step=step, position=step, kind="nonfinite", task=broken[0], detail={"message": broken[1]})
+            raise NonFiniteError(broken[1])
+        absent = ~present
+        losses[absent] = np.nan
+        for matrix in (gramian, *layers):
+            matrix[absent, :] = np.nan
+            matrix[:, absent] = np.nan
+        weights = self._weights(step, losses, gramian, present)
+        heads = self.weighting.heads if isinstance(self.weighting, Weighting) else "weighted"
+        self.gradients.set_grad(gradients, torch.from_numpy(weights).to(self.device), heads=heads)
+        learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.step = step
+        yield Step(
+            step=step,
+            position=step,
+            time=time.monotonic() - self._began,
+            losses=losses,
+            weights=weights,
+            gramian=gramian,
+            samples=np.array([batch.samples(name) for name in self._names]),
+            learning_rate=learning_rate,
+            phases=("supervised",) * len(self._names),
+            layers=layers if self.layers_every and step % self.layers_every == 0 else None,
+        )
+
+    def _first(self, batch: Batch) -> TaskGradients:
+        """The first batch, where shapes that only broadcast together are told apart from shapes that fit."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size", category=UserWarning)
+            try:
+                return self.gradients.of(batch)
+            except UserWarning as warning:
+                raise ProblemError(f"a head's output does not fit its loss: {warning}") from warning
+
+    def _on_host(self, gradients: TaskGradients) -> tuple[Floats, Floats]:
+        """Losses (T,) and layer Gramians (K, T, T), in one copy from the device."""
+        tasks = len(self._names)
+        packed = (
+            torch.cat([gradients.losses.double(), self.gradients.layer_gramians(gradients).flatten()]).cpu().numpy()
+        )
+        layers = packed[tasks:].reshape(-1, tasks, tasks)
+        return packed[:tasks], (layers + layers.transpose(0, 2, 1)) / 2
+
+    def _not_finite(
+        self, step: int, losses: Floats, gramian: Floats, present: NDArray[np.bool_]
+    ) -> tuple[str, str] | None:
+        for t, name in enumerate(self._names):
+            if present[t] and not np.isfinite(losses[t]):
+                return (
+                    name,
+                    f"task {name!r}: its loss is {losses[t]} at step {step}; training stopped before this update",
+                )
+        for t, name in enumerate(self._names):
+            if present[t] and not np.isfinite(gramian[t, t]):
+                return name, (
+                    f"task {name!r}: its gradient is not finite at step {step} though its loss is {losses[t]:g}; "
+                    "training stopped before this update"
+                )
+        return None
+
+    def _weights(self, step: int, losses: Floats, gramian: Floats, present: NDArray[np.bool_]) -> Floats:
+        if isinstance(self.weighting, Weighting):
+            weights = self.weighting(losses, gramian, present)
+        else:
+            weights = self.weighting(losses.copy(), gramian.copy())
+        name = getattr(self.weighting, "name", getattr(self.weighting, "__name__", repr(self.weighting)))
+        try:
+            weights = np.array(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise WeightingError(f"weighting {name} returned no numbers at step {step}: {error}") from error
+        if weights.shape != losses.shape:
+            raise WeightingError(
+                f"weighting {name} must return one weight per task, shape {losses.shape}; "
+                f"got {weights.shape} at step {step}"
+            )
+        weights[~present] = 0.0
+        if not np.isfinite(weights).all():
+            values = ", ".join(f"{task}: {value:g}" for task, value in zip(self._names, weights, strict=True))
+            raise WeightingError(f"weighting {name} returned weights that are not finite at step {step} ({values})")
+        return weights
+
+    def _validations(self) -> Iterator[Validation]:
+        if self.problem.validation is None:
+            return
+        metrics = {task.name: task.judge.label for task in self.problem.tasks}
+        for task, value in self._metrics(self.problem.validation).items():
+            yield Validation(step=self.step, position=self.step, task=task, metric=metrics[task], value=value)
+
+    def _metrics(self, split: Split) -> dict[str, float]:
+        return evaluation(self.model, self.problem.tasks, split, self.device)
+
+
+def _whole(name: str, value: int, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
+    return int(value)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used here: {error}") from error
+    return chosen
+
+
+def _weighting(weighting: WeightingLike) -> Weighting | Callable[[Floats, Floats], Floats]:
+    if isinstance(weighting, str):
+        return named(weighting)
+    if isinstance(weighting, type) or not callable(weighting):
+        raise WeightingError(f"weighting must be a name, a Weighting or a function, got {weighting!r}")
+    return weighting
+
+
+def _optimizer(make: MakeOptimizer | None, model: SharedTrunk) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if make is None:
+        return torch.optim.Adam(parameters, lr=1e-3)
+    if isinstance(make, torch.optim.Optimizer) or not callable(make):
+        raise ValueError(
+            "optimizer must be a function from parameters to an Optimizer, since training works on a copy of the "
+            "model; for example functools.partial(torch.optim.SGD, lr=0.1)"
+        )
+    made = make(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(f"optimizer must return a torch Optimizer, it returned {type(made).__name__}")
+    return made
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    rows = {task: r if isinstance(r, slice) else r.to(device) for task, r in batch.rows.items()}
+    return Batch(batch.inputs.to(device), rows, {task: y.to(device) for task, y in batch.targets.items()})

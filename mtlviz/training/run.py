@@ -1,0 +1,200 @@
+"""A training in the background: the cell returns at once, and Pause, Resume and Stop answer while it trains."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import traceback
+import weakref
+from collections.abc import Generator
+from os import PathLike
+from typing import Any
+
+import torch
+
+from mtlviz.data.problem import Problem
+from mtlviz.errors import RunLogError
+from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.runlog.log import RunLog
+from mtlviz.runlog.records import Event
+from mtlviz.training.loop import MakeOptimizer, MakeScheduler, Training, WeightingLike, train
+
+_ALIVE: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+def start(
+    problem: Problem,
+    *,
+    log: str | PathLike[str] | RunLog | None = None,
+    overwrite: bool = False,
+    weighting: WeightingLike = "equal",
+    steps: int = 2000,
+    optimizer: MakeOptimizer | None = None,
+    scheduler: MakeScheduler | None = None,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    validate_every: int = 100,
+    layers_every: int = 10,
+) -> Run:
+    """Starts `train` in a background thread that writes a run log, and returns at once.
+
+    log: the folder of the run, a writable `RunLog`, or None to keep the run in memory. overwrite: replace the run that
+    is in the folder. Everything else: see `mtlviz.train`.
+
+    A script should call `run.wait()`, since the thread ends with the program.
+
+    Raises: what `train` raises on the way in, and RunLogError for a folder that exists or cannot be written.
+    """
+    training = train(
+        problem,
+        weighting=weighting,
+        steps=steps,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        validate_every=validate_every,
+        layers_every=layers_every,
+    )
+    if not isinstance(log, RunLog):
+        log = RunLog.create(log, training, overwrite=overwrite)
+    elif overwrite:
+        raise ValueError("overwrite is for a folder; the log that was given is open already")
+    return Run(training, log)
+
+
+class Run:
+    """A training in a thread, its log, and the switches that it reads between records."""
+
+    def __init__(self, training: Training, log: RunLog) -> None:
+        if not log.writable:
+            raise RunLogError(f"the log of {log.path} is open for reading only; give a folder or RunLog.create(...)")
+        self.training, self.log = training, log
+        self._going = threading.Event()
+        self._going.set()
+        self._stopping = threading.Event()
+        self._paused = threading.Event()
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="mtlviz training", daemon=True)
+        _ALIVE.add(self)
+        self._thread.start()
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.training.step
+
+    @property
+    def steps(self) -> int:
+        """Updates planned."""
+        return self.training.steps
+
+    @property
+    def model(self) -> SharedTrunk:
+        """The model that is being trained; it changes while the run is running."""
+        return self.training.model
+
+    @property
+    def state(self) -> str:
+        """One of "running", "paused", "finished", "stopped" and "failed"."""
+        if not self._done.is_set():
+            return "paused" if self._paused.is_set() else "running"
+        if self._error is not None:
+            return "failed"
+        return "stopped" if self._stopping.is_set() else "finished"
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended a failed run."""
+        return self._error
+
+    def pause(self) -> None:
+        """Asks the run to halt before its next record; returns at once."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Lets a paused run go on."""
+        self._going.set()
+
+    def stop(self) -> None:
+        """Asks the run to end after the record it is at, paused or not; returns at once and keeps the log."""
+        self._stopping.set()
+        self._going.set()
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Blocks until the run ends, at most `timeout` seconds.
+
+        Raises: the run's own error with its traceback if it failed; TimeoutError.
+        """
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"the run is still {self.state} at step {self.step} of {self.steps} after {timeout} s")
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return asyncio.get_running_loop().run_in_executor(None, self.wait).__await__()
+
+    def __repr__(self) -> str:
+        return f"Run({self.training.problem.name}, {self.state}, step {self.step} of {self.steps}, log={self.log.path})"
+
+    def _work(self) -> None:
+        finished = False
+        try:
+            for record in self.training:
+                self.log.append(record)
+                finished = isinstance(record, Event) and record.kind == "finish"
+                if not self._going.is_set():
+                    self._hold()
+                if self._stopping.is_set() and not finished:
+                    self._note("stop")
+                    break
+            if finished:
+                self._stopping.clear()  # a Stop that came after the last record stopped nothing
+        except BaseException as error:  # noqa: BLE001 - the border of the thread: the error reaches the user by wait()
+            self._fail(error)
+        try:
+            self.training.close()
+            self.log.close()
+        except RunLogError as error:
+            self._error = self._error or error
+        finally:
+            self._done.set()
+            _ALIVE.discard(self)
+
+    def _hold(self) -> None:
+        self._note("pause")
+        self._paused.set()
+        self.log.flush()
+        self._going.wait()
+        self._paused.clear()
+        if not self._stopping.is_set():
+            self._note("resume")
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        detail = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        try:
+            self._note("error", detail)
+        except RunLogError as unwritten:
+            error.add_note(f"The run log could not note this error: {unwritten}")
+
+    def _note(self, kind: str, detail: dict[str, Any] | None = None) -> None:
+        self.log.append(Event(step=self.step, position=self.step, kind=kind, detail=detail or {}))
+
+
+@atexit.register
+def _end_with_the_program() -> None:
+    """Stops what still trains, so that the last rows reach the disk before the interpreter goes."""
+    for run in list(_ALIVE):
+        run.stop()
+        run._thread.join(timeout=5)
