@@ -157,7 +157,8 @@ def read_run(folder: Path) -> RunInfo:
         if not isinstance(content["schema"], int) or content["schema"] > SCHEMA:
             raise RunLogError(
                 f"{path} has schema {content['schema']}, written by mtlviz "
-                f"{content.get('versions', {}).get('mtlviz')}; this mtlviz reads schema {SCHEMA} and older. Update it: pip install -U mtlviz."
+                f"{content.get('versions', {}).get('mtlviz')}; this mtlviz reads schema {SCHEMA} and older. "
+                "Update it: pip install -U mtlviz."
             )
         return checked(info_from_json(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

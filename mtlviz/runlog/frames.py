@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,8 @@ def steps(store: Store, back: Rewinds) -> pd.DataFrame:
         {
             **{name: np.repeat(values, T) for name, values in _clocks(store, "steps", back).items()},
             "time": np.repeat(table["time"], T),
-            "task": _coded(np.tile(np.arange(T, dtype=np.int16), rows), _tasks(store)),
-            "phase": _coded(table["phases"].ravel(), PHASES),
+            "task": categories(np.tile(np.arange(T, dtype=np.int16), rows), _tasks(store)),
+            "phase": categories(table["phases"].ravel(), PHASES),
             "samples": table["samples"].flatten(),
             "loss": table["losses"].flatten(),
             "weight": table["weights"].flatten(),
@@ -72,7 +72,7 @@ def layers(store: Store, back: Rewinds) -> pd.DataFrame:
     return _frame(
         {
             **{name: np.repeat(values, each) for name, values in _clocks(store, "layers", back).items()},
-            "layer": _coded(layer, store.info.layers),
+            "layer": categories(layer, store.info.layers),
             **_pair_columns(store, table.rows * K),
             **_dot_columns(dot, derived.cosines(dot, norm)),
             "norm_a": norm[..., index.a].ravel(),
@@ -153,9 +153,9 @@ FRAMES = {
 }
 
 
-def categories(codes: NDArray[Any], names: Sequence[str]) -> pd.Categorical:
+def categories(codes: NDArray[Any], names: Iterable[str]) -> pd.Categorical:
     """Indices into `names` (-1: none) as an ordered categorical: the order carries each task's colour."""
-    return _coded(codes, names)
+    return pd.Categorical.from_codes(codes, categories=_index(names), ordered=True)  # type: ignore[call-overload]
 
 
 def _clocks(store: Store, name: str, back: Rewinds) -> Columns:
@@ -171,8 +171,8 @@ def _clocks(store: Store, name: str, back: Rewinds) -> Columns:
 def _pair_columns(store: Store, times: int) -> Columns:
     index, names = derived.triangle(len(store.info.tasks)), _tasks(store)
     return {
-        "task_a": _coded(np.tile(index.a.astype(np.int16), times), names),
-        "task_b": _coded(np.tile(index.b.astype(np.int16), times), names),
+        "task_a": categories(np.tile(index.a.astype(np.int16), times), names),
+        "task_b": categories(np.tile(index.b.astype(np.int16), times), names),
     }
 
 
@@ -184,10 +184,6 @@ def _dot_columns(dot: Floats, cosine: Floats) -> Columns:
 
 def _tasks(store: Store) -> tuple[str, ...]:
     return tuple(task.name for task in store.info.tasks)
-
-
-def _coded(codes: NDArray[Any], names: Iterable[str]) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes, categories=_index(names), ordered=True)  # type: ignore[call-overload]
 
 
 def _named(values: NDArray[Any], names: Iterable[str]) -> pd.Categorical:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlviz.errors import RunLogError
 from mtlviz.runlog import derived
 from mtlviz.runlog.info import RunInfo, TaskInfo
 from mtlviz.runlog.records import Floats, Integers
@@ -14,7 +16,10 @@ from mtlviz.runlog.store import Store
 if TYPE_CHECKING:  # pandas takes 0.5 s to import, which a log that is only written never needs
     import pandas as pd
 
+    from mtlviz.runlog.summary import Summary
+
 _LARGEST_CACHED = 5_000_000  # rows of a frame that is kept for the next time it is asked for
+_MOST_SUMMARIES = 12
 
 
 class History:
@@ -23,6 +28,8 @@ class History:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cache: dict[str, tuple[object, Any]] = {}
+        self._summaries: dict[tuple[str, int], Summary] = {}
+        self._thinning = threading.Lock()
 
     def _now(self) -> Store:
         """All rows of this moment."""
@@ -136,6 +143,38 @@ class History:
     def measures(self) -> pd.DataFrame:
         """A row per measure: name, task, other, layer, value."""
         return self._frame("measures")
+
+    def thin(self, n: int = 2000, table: str = "steps") -> pd.DataFrame:
+        """The run in at most n buckets of consecutive rows: what a view draws, at a cost that follows the new rows only.
+
+        A row per bucket and key: the key columns (steps: task; pairs: task_a, task_b; layers: layer, task_a, task_b;
+        totals: none), then step_first, step_last, position_first, position_last, time_last, discarded, and of each
+        quantity q the columns q_first, q_last, q_min, q_max, q_sum (0 where there is none) and q_count, of its
+        finite values. No bucket holds discarded and surviving rows, nor rows from before and after a rewind.
+
+        Args:
+            n: most buckets; there are at least n / 2 once there are more rows. A run with more rewinds than that has
+                a bucket per stretch; a table of so many keys that n buckets make over 2 million rows has fewer.
+            table: "steps" (loss, weight, grad_norm, relative_rate, share, samples), "pairs" and "layers" (cosine,
+                conflict) or "totals" (rate_variance, conflict_rate, update_norm, learning_rate).
+
+        Raises:
+            RunLogError: where n is below 1 or there is no such table.
+        """
+        from mtlviz.runlog import frames, summary
+
+        if n < 1 or table not in summary.KINDS:
+            raise RunLogError(
+                f"thin needs n of 1 or more and one of the tables {', '.join(summary.KINDS)}; came with n={n}, "
+                f"table={table!r}."
+            )
+        with self._thinning:
+            store = self._now()
+            kept = self._summaries.pop((table, n), None) or summary.Summary(table, n)
+            self._summaries[table, n] = kept  # the newest last
+            if len(self._summaries) > _MOST_SUMMARIES:
+                del self._summaries[next(iter(self._summaries))]
+            return kept.frame(store, frames.rewinds(store))
 
     def to_parquet(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
         """Write each table, as its frame shows it, to `folder/<table>.parquet`; details become JSON text.
