@@ -145,7 +145,7 @@ class History:
         return self._frame("measures")
 
     def thin(self, n: int = 2000, table: str = "steps") -> pd.DataFrame:
-        """The run in at most n buckets of consecutive rows: what a view draws, at a cost that follows the new rows only.
+        """The run in at most n buckets of consecutive rows: what a view draws, at a cost of the new rows only.
 
         A row per bucket and key: the key columns (steps: task; pairs: task_a, task_b; layers: layer, task_a, task_b;
         totals: none), then step_first, step_last, position_first, position_last, time_last, discarded, and of each
