@@ -1,0 +1,21 @@
+"""What a run log says: each function takes a log (or one of its frames) and returns a new frame, named after it."""
+
+from mtlviz.analysis.conflict import conflict_matrix, conflict_rate, layer_conflict
+from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
+from mtlviz.analysis.summary import run_summary, task_table
+from mtlviz.analysis.validation import validations
+
+__all__ = [
+    "conflict_matrix",
+    "conflict_rate",
+    "gradient_norms",
+    "layer_conflict",
+    "losses",
+    "rate_variance",
+    "relative_rates",
+    "run_summary",
+    "shares",
+    "task_table",
+    "validations",
+    "weights",
+]
