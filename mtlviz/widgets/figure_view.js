@@ -8,6 +8,7 @@ const LIVE = 15000; // ms between pictures while news keeps coming
 const PUSH_WAIT = 1500; // ms for the library that the kernel pushes by itself before a new view asks for it
 const ASK_AGAIN = 10000; // ms before a second view may ask for a library that nobody delivered
 const NARROW = 560; // px of width below which a legend beside the plot leaves no plot
+const ARRAY = "mtlviz:array";
 const TYPED = { f4: Float32Array, f8: Float64Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
 const LIGHT = { text: "#222222", faint: "#e3e3e3", line: "#9e9e9e", paper: "#ffffff", font: "system-ui, sans-serif" };
 
@@ -39,13 +40,15 @@ async function installLibrary(version, gzipped) {
   }
 }
 
-// As a CommonJS module, so that neither JupyterLab's `define` nor a global `Plotly` comes into it.
+// As a CommonJS module in the page; plotly.js sets a global `Plotly` all the same, which may be another widget's.
 async function evaluate(source) {
-  const parts = ["export default (() => { const module = { exports: {} }, exports = module.exports; let define; (function () {\n", source, "\n}).call(globalThis); return module.exports; })();"];
+  const parts = ["export default (() => { const module = { exports: {} };\n", source, "\nreturn module.exports; })();"];
   const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
+  const global = globalThis.Plotly;
   try {
     return (await import(url)).default;
   } finally {
+    globalThis.Plotly = global;
     URL.revokeObjectURL(url);
   }
 }
@@ -82,8 +85,8 @@ function aligned(view) {
 function unpack(node, buffer) {
   if (Array.isArray(node)) return node.map((item) => unpack(item, buffer));
   if (node === null || typeof node !== "object") return node;
-  if (node.$) {
-    const [offset, length, dtype, width] = node.$;
+  if (ARRAY in node) {
+    const [offset, length, dtype, width] = node[ARRAY];
     const all = new TYPED[dtype](buffer, offset, length);
     return width ? Array.from({ length: length / width }, (_, row) => all.subarray(row * width, (row + 1) * width)) : all;
   }
@@ -165,21 +168,25 @@ function dressed(layout, colours, width, height) {
   return { ...own, width, height, autosize: false, uirevision: own.uirevision ?? "kept", template };
 }
 
+// One object for all draws: with another one plotly.js starts over, and the user's zoom is gone.
 function plotlyConfig(Plotly) {
-  const download = (format) => (plot) => {
-    const { width, height } = plot.layout;
-    const figure = { data: plot.data, layout: dressed(plot.layout, LIGHT, width, height) }; // as zoomed, but for white paper
-    const name = String(plot.layout.title?.text ?? "figure").replace(/<[^>]*>|[^\p{L}\p{N} ._-]/gu, "").trim() || "figure";
-    Plotly.downloadImage(figure, { format, width, height, scale: format === "png" ? 2 : 1, filename: name });
-  };
-  const button = (format, icon) => ({ name: `download-${format}`, title: `Download picture (${format.toUpperCase()})`, icon, click: download(format) });
-  const icons = Plotly.Icons;
-  return {
+  return (page.config ??= {
     displaylogo: false,
     responsive: false, // a ResizeObserver does it, for hidden tabs too
     modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d"],
-    modeBarButtonsToAdd: [button("png", icons.camera), button("svg", icons.disk)],
-  };
+    modeBarButtonsToAdd: [
+      { name: "png", title: "Download picture (PNG)", icon: Plotly.Icons.camera, click: (plot) => download(Plotly, plot, "png", 2) },
+      { name: "svg", title: "Download picture (SVG)", icon: Plotly.Icons.disk, click: (plot) => download(Plotly, plot, "svg", 1) },
+    ],
+  });
+}
+
+// As the user has zoomed it, but for white paper.
+function download(Plotly, plot, format, scale) {
+  const { width, height } = plot.layout;
+  const figure = { data: plot.data, layout: dressed(plot.layout, LIGHT, width, height) };
+  const title = String(plot.layout.title?.text ?? "").replace(/<[^>]*>|[^\p{L}\p{N} ._-]/gu, "").trim();
+  Plotly.downloadImage(figure, { format, width, height, scale, filename: title || "figure" });
 }
 
 // ---- one figure a model, any number of views ----

@@ -65,7 +65,7 @@ class FigureView(anywidget.AnyWidget):
         return self._picture
 
     def on_picture(self, callback: Callable[[bytes], None]) -> None:
-        """Calls `callback(png)` with each new picture, on the thread on which the kernel takes the browser's messages."""
+        """Calls `callback(png)` with each new picture, on the thread on which the browser's messages arrive."""
         self._picture_callbacks.append(callback)
 
     def show(self, figure: BaseFigure) -> None:
@@ -84,6 +84,8 @@ class FigureView(anywidget.AnyWidget):
     def settle(self) -> None:
         """Sends what is still waiting and asks the browser for a picture now, as at the end of a run; does not wait."""
         with self._lock:
+            if self.comm is None:
+                return
             self._unanswered = None
             self._advance()
             self.send({"kind": "picture"})

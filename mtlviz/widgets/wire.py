@@ -1,4 +1,4 @@
-"""What travels between kernel and browser: a figure as JSON with its arrays in one binary buffer, or only its changes."""
+"""What travels between kernel and browser: a figure as JSON with its arrays in one buffer, or only its changes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Tree = dict[str, Any]
 
 Path = tuple[str | int, ...]
 
+ARRAY = "mtlviz:array"  # the key of a reference to an array; no figure has it
 ALIGNMENT = 8  # bytes: a Float64Array may only start at multiples of 8
 EXACT_BELOW = 256  # numbers: an array this short is read number by number (hover, labels), so it keeps float64
 SCREEN = 1e5  # steps over the spread of an array that no screen and no sensible zoom tells apart
@@ -76,7 +77,7 @@ def changes(old: Tree, new: Tree) -> list[Change] | None:
 
 
 def pack(value: Any) -> tuple[Any, bytes]:
-    """JSON in which each array is `{"$": [offset, length, dtype, row length or 0]}`, and the buffer it points into."""
+    """JSON with each array as `{ARRAY: [offset, length, dtype, row length or 0]}`, and the buffer it points into."""
     parts: list[bytes] = []
     size = 0
 
@@ -88,7 +89,7 @@ def pack(value: Any) -> tuple[Any, bytes]:
             padded = raw + b"\0" * (-len(raw) % ALIGNMENT)
             parts.append(padded)
             size += len(padded)
-            return {"$": reference}
+            return {ARRAY: reference}
         if isinstance(node, dict):
             return {key: walk(item) for key, item in node.items()}
         if isinstance(node, list):
@@ -184,7 +185,7 @@ def _clean(node: Any, key: str) -> Any:
 def _clean_array(array: NDArray[Any], key: str) -> Any:
     if array.dtype.kind == "M":
         # NaT == NaT is false: that is how it is told from a date.
-        return [str(stamp) if stamp == stamp else None for stamp in array.ravel()]  # noqa: PLR0124
+        return [str(stamp) if stamp == stamp else None for stamp in array.ravel()]
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         return _clean(array.tolist(), key)
     native = array.astype(array.dtype.newbyteorder("<"), copy=True)
@@ -224,5 +225,5 @@ def _shortened(numbers: NDArray[np.float64]) -> NDArray[Any]:
 def _plain(value: Any) -> Any:
     """A date, a decimal, a pandas NA or another guest, as plotly itself would write it."""
     if isinstance(value, date):  # datetime and pandas' Timestamp are dates; NaT is not equal to itself
-        return value.isoformat() if value == value else None  # noqa: PLR0124
+        return value.isoformat() if value == value else None
     return json.loads(json.dumps(value, cls=PlotlyJSONEncoder))

@@ -7,7 +7,7 @@ How to write a test with it (the fixtures live in `conftest.py`)::
         book = notebook(["import mtlviz as mv", "mv.dashboard('runs/demo')"])   # a fresh notebook, page and kernel
         book.run(0)                                  # runs a cell and waits for it; an exception in it fails the test
         book.run(1)
-        book.wait_for(".js-plotly-plot")             # any CSS selector of playwright, or `book.output(1).get_by_text(...)`
+        book.wait_for(".js-plotly-plot")             # any CSS selector; `book.output(1)` is a playwright locator
         book.click("Pause")                          # a button by its label, wherever it is
         assert book.value("run.state") == "paused"   # a Python expression in the kernel
         book.theme(DARK); book.resize(600, 800)
@@ -130,7 +130,7 @@ class Lab:
             except OSError:
                 time.sleep(0.1)
         log = (self.folder / "server.log").read_text(errors="replace")[-3000:]
-        raise RuntimeError(f"JupyterLab did not answer on {self.url} within {timeout:.0f} s. The end of its log:\n{log}")
+        raise RuntimeError(f"JupyterLab did not answer on {self.url} in {timeout:.0f} s. The end of its log:\n{log}")
 
     def open(self, cells: Sequence[str], *, name: str, width: int = 1200, height: int = 900) -> Notebook:
         """A new notebook with these code cells, opened in a fresh page, its kernel idle."""
@@ -186,12 +186,19 @@ class Notebook:
         self.page.on("request", self._on_request)
         self.page.on("websocket", self._on_websocket)
         self.page.goto(f"{lab.url}/doc/tree/{path.name}?reset", timeout=60_000)
+        self._wait_for_kernel()
+        if self.page.evaluate("document.body.dataset.jpThemeName") != LIGHT:  # the server keeps what a test chose
+            self.theme(LIGHT)
+
+    def _wait_for_kernel(self) -> None:
         self.wait_until(
             "window.jupyterapp?.shell.currentWidget?.context?.isReady"
             " && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
             timeout=60,
         )
-        if self.page.evaluate("document.body.dataset.jpThemeName") != LIGHT:  # the server keeps what a test chose before
+        if (
+            self.page.evaluate("document.body.dataset.jpThemeName") != LIGHT
+        ):  # the server keeps what a test chose before
             self.theme(LIGHT)
 
     def _on_console(self, message: ConsoleMessage) -> None:
@@ -236,22 +243,23 @@ class Notebook:
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))
                 raise AssertionError(f"cell {index} raised:\n{traceback}")
 
-    def value(self, expression: str, *, timeout: float = 20) -> Any:
-        """A Python expression evaluated in the kernel; its result must be JSON."""
+    def value(self, expression: str, *, setup: str = "", timeout: float = 20) -> Any:
+        """A Python expression evaluated in the kernel, after `setup` was executed there; its result must be JSON."""
         reply = self.page.evaluate(
-            """async ([expression, milliseconds]) => {
+            """async ([setup, expression, milliseconds]) => {
                 const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const future = kernel.requestExecute({code: "", silent: true, user_expressions: {value: expression}});
+                const future = kernel.requestExecute(
+                    {code: setup, store_history: false, user_expressions: {value: expression}});
                 const late = new Promise(done => setTimeout(() => done(null), milliseconds));
                 const reply = await Promise.race([future.done, late]);
-                return reply && reply.content.user_expressions.value;
+                return reply && (reply.content.user_expressions?.value ?? reply.content);
             }""",
-            [f"__import__('json').dumps({expression})", timeout * 1000],
+            [setup, f"__import__('json').dumps({expression})", timeout * 1000],
         )
         assert reply is not None, f"the kernel did not evaluate {expression!r} within {timeout} s"
         assert reply["status"] == "ok", f"{expression!r} raised {reply.get('ename')}: {reply.get('evalue')}"
         # The reply holds the repr of a str that holds JSON.
-        return json.loads(_unquoted(reply["data"]["text/plain"]))
+        return json.loads(ast.literal_eval(reply["data"]["text/plain"]))
 
     def wait_until(self, condition: str, *, timeout: float = 20) -> Any:
         """Waits until the JavaScript expression is truthy in the page and returns its value."""
@@ -306,6 +314,11 @@ class Notebook:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
         return json.loads(self.path.read_text())
 
+    def reload(self) -> None:
+        """Reloads the page; the kernel goes on."""
+        self.page.reload(timeout=60_000)
+        self._wait_for_kernel()
+
     def reopen(self, *, width: int = 1200, height: int = 900) -> Notebook:
         """Shuts the kernel down, closes the page, and opens the file in a fresh page with a fresh kernel."""
         self.close()
@@ -345,10 +358,6 @@ def _signal(send: Callable[[], None]) -> None:
         send()
     except psutil.NoSuchProcess:
         return
-
-
-def _unquoted(text: str) -> str:
-    return str(ast.literal_eval(text))
 
 
 def _write_kernelspec(data: Path) -> None:
