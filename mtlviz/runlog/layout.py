@@ -92,16 +92,31 @@ def arrow_schema(table: str, info: RunInfo, *, segment: int, first_step: int) ->
 
 
 def to_batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
-    """Rows as an Arrow record batch; numbers are not copied."""
+    """Rows as an Arrow record batch; numbers are not copied.
+
+    Made from buffers, because `pa.array` imports pandas: half a second that would stall training, and that fails when
+    the last rows are flushed at the end of the process.
+    """
     arrays = []
     for field in schema:
         values = block[field.name]
         if pa.types.is_fixed_size_list(field.type):
-            flat = pa.array(values.reshape(-1), type=field.type.value_type)
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, field.type.list_size))
+            flat = pa.Array.from_buffers(field.type.value_type, values.size, [None, pa.py_buffer(values)])
+            arrays.append(pa.Array.from_buffers(field.type, len(values), [None], children=[flat]))
+        elif pa.types.is_string(field.type):
+            arrays.append(_text_array(values))
         else:
-            arrays.append(pa.array(values, type=field.type))
+            arrays.append(pa.Array.from_buffers(field.type, len(values), [None, pa.py_buffer(values)]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _text_array(values: NDArray[Any]) -> pa.Array:
+    encoded = [b"" if text is None else text.encode() for text in values]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    present = np.packbits([text is not None for text in values], bitorder="little")
+    buffers = [pa.py_buffer(present), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.utf8(), len(encoded), buffers)
 
 
 def to_block(batches: list[pa.RecordBatch], wanted: tuple[Column, ...]) -> Block:

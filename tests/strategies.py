@@ -1,0 +1,105 @@
+"""Hypothesis strategies for valid inputs: Gramians, run infos, records and whole streams of records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mtlviz.runlog import PHASES, Event, Measure, Record, RunInfo, Step, TaskInfo, Validation
+from mtlviz.runlog.records import Floats
+
+_names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(codec="utf-8"), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names.filter(lambda k: k != "$float"), inner, max_size=3),
+    max_leaves=6,
+)
+details = st.dictionaries(_names.filter(lambda k: k not in ("$float", "to")), _json, max_size=3)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def gramians(draw: st.DrawFn, *, tasks: int, largest: int = 12) -> Floats:
+    """PSD (T, T) of any rank from 0 on, the tasks' gradients scaled by powers of ten between ±`largest` / 2."""
+    rank = draw(st.integers(0, tasks + 2))
+    exponents = draw(st.lists(st.integers(-largest // 2, largest // 2), min_size=tasks, max_size=tasks))
+    J = np.random.default_rng(draw(seeds)).normal(size=(tasks, rank)) * 10.0 ** np.array(exponents)[:, None]
+    return J @ J.T
+
+
+@st.composite
+def run_infos(draw: st.DrawFn, *, tasks: tuple[int, int] = (1, 4), layers: tuple[int, int] = (0, 2)) -> RunInfo:
+    """Run infos of any names, with between `tasks` tasks and `layers` layers."""
+    names = draw(st.lists(_names, min_size=tasks[0], max_size=tasks[1], unique=True))
+    return RunInfo(
+        problem=draw(_names),
+        tasks=tuple(TaskInfo(name, "accuracy", draw(st.sampled_from(["max", "min"]))) for name in names),
+        layers=tuple(draw(st.lists(_names, min_size=layers[0], max_size=layers[1], unique=True))),
+        config=draw(details),
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn, info: RunInfo, *, step: int, position: int) -> Step:
+    """A step of the run, some tasks absent, with or without layer Gramians."""
+    T, K = len(info.tasks), len(info.layers)
+    absent = np.array(draw(st.lists(st.booleans(), min_size=T, max_size=T))) & draw(st.booleans())
+    rng = np.random.default_rng(draw(seeds))
+    parts = np.stack([draw(gramians(tasks=T)) for _ in range(max(K, 1))])
+    parts[:, absent, :] = parts[:, :, absent] = np.nan
+    return Step(
+        step=step,
+        position=position,
+        time=step / 8,
+        losses=np.where(absent, np.nan, rng.exponential(size=T)),
+        weights=np.where(absent, 0.0, rng.normal(size=T)),
+        gramian=parts.sum(axis=0),
+        samples=np.where(absent, 0, rng.integers(1, 99, size=T)),
+        learning_rate=float(rng.random()),
+        phases=tuple(draw(st.sampled_from(PHASES)) for _ in range(T)),
+        layers=parts if K and draw(st.booleans()) else None,
+    )
+
+
+@dataclass
+class Clock:
+    """Where a stream of records stands."""
+
+    step: int = 0
+    position: int = 0
+
+
+@st.composite
+def records(draw: st.DrawFn, info: RunInfo, clock: Clock) -> Record:
+    """The next record of a run; moves the clock."""
+    names = [task.name for task in info.tasks]
+    kind = draw(st.sampled_from(["step", "step", "step", "step", "validation", "event", "rewind", "measure"]))
+    if kind == "step":
+        gap = draw(st.sampled_from([1, 1, 1, 3]))
+        clock.step, clock.position = clock.step + gap, clock.position + gap
+        return draw(steps(info, step=clock.step, position=clock.position))
+    if kind == "validation":
+        value = draw(st.floats())
+        return Validation(clock.step, clock.position, draw(st.sampled_from(names)), draw(_names), value)
+    if kind == "rewind":
+        clock.position = draw(st.integers(0, clock.position))
+        return Event(clock.step, clock.position, "rewind", None, {**draw(details), "to": clock.position})
+    task = draw(st.none() | st.sampled_from(names))
+    if kind == "event":
+        what = draw(st.sampled_from(["start", "pause", "resume", "convergence", "error"]) | _names)
+        if what == "rewind":
+            what = "rewound"
+        return Event(clock.step, clock.position, what, task, draw(details))
+    layer = draw(st.none() | st.sampled_from(info.layers)) if info.layers else None
+    return Measure(draw(st.integers(0, 99)), draw(_names), draw(st.floats()), task, draw(st.sampled_from(names)), layer)
+
+
+@st.composite
+def streams(
+    draw: st.DrawFn, *, tasks: tuple[int, int] = (1, 4), layers: tuple[int, int] = (0, 2), most: int = 30
+) -> tuple[RunInfo, list[Record]]:
+    """A run info and a stream of up to `most` records of that run, in an order in which a log takes them."""
+    info, clock = draw(run_infos(tasks=tasks, layers=layers)), Clock()
+    return info, [draw(records(info, clock)) for _ in range(draw(st.integers(0, most)))]
