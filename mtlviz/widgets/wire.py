@@ -78,18 +78,18 @@ def changes(old: Tree, new: Tree) -> list[Change] | None:
 
 def pack(value: Any) -> tuple[Any, bytes]:
     """JSON with each array as `{ARRAY: [offset, length, dtype, row length or 0]}`, and the buffer it points into."""
-    parts: list[bytes] = []
+    offsets: dict[bytes, int] = {}  # each content once: curves mostly share their x
     size = 0
 
     def walk(node: Any) -> Any:
         nonlocal size
         if isinstance(node, np.ndarray):
             raw = np.ascontiguousarray(node).tobytes()
-            reference = [size, node.size, node.dtype.str[1:], node.shape[1] if node.ndim == 2 else 0]
             padded = raw + b"\0" * (-len(raw) % ALIGNMENT)
-            parts.append(padded)
-            size += len(padded)
-            return {ARRAY: reference}
+            if padded not in offsets:
+                offsets[padded] = size
+                size += len(padded)
+            return {ARRAY: [offsets[padded], node.size, node.dtype.str[1:], node.shape[1] if node.ndim == 2 else 0]}
         if isinstance(node, dict):
             return {key: walk(item) for key, item in node.items()}
         if isinstance(node, list):
@@ -97,7 +97,7 @@ def pack(value: Any) -> tuple[Any, bytes]:
         return node
 
     packed = walk(value)
-    return packed, b"".join(parts)
+    return packed, b"".join(offsets)
 
 
 def pack_changes(found: Sequence[Change]) -> tuple[list[Any], bytes]:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 from decoder import applied, same, unpacked
 
-from mtlviz.widgets import FigureView, library, wire
+from mtlviz.widgets import FigureView, figure_view, library, wire
 
 
 class Browser:
@@ -42,6 +42,7 @@ class Browser:
 
 @pytest.fixture
 def browser(monkeypatch):
+    monkeypatch.setattr(figure_view, "PATIENCE", 60.0)  # so that only answers free the way, however slow the machine
     return Browser(monkeypatch)
 
 
@@ -84,7 +85,8 @@ def test_one_message_in_flight_and_figures_in_between_are_skipped(browser):
     view.close()
 
 
-def test_the_tail_arrives_without_an_answer(browser):
+def test_the_tail_arrives_without_an_answer(browser, monkeypatch):
+    monkeypatch.setattr(figure_view, "PATIENCE", 0.25)
     view = FigureView(curve(0))
     view.show(curve(1))
     view.show(curve(2))
@@ -113,7 +115,8 @@ def test_a_browser_that_missed_something_gets_the_newest_figure_whole(browser):
     view.close()
 
 
-def test_many_threads_never_leave_a_gap_and_the_last_figure_wins(browser):
+def test_many_threads_never_leave_a_gap_and_the_last_figure_wins(browser, monkeypatch):
+    monkeypatch.setattr(figure_view, "PATIENCE", 0.01)  # many timers fire too
     view = FigureView(curve(0))
     stop = threading.Event()
 
@@ -169,13 +172,14 @@ def test_settle_sends_what_waits_and_asks_for_a_picture(browser):
     view.close()
 
 
-def test_a_closed_view_sends_nothing_more(browser):
+def test_a_closed_view_sends_nothing_more(browser, monkeypatch):
+    monkeypatch.setattr(figure_view, "PATIENCE", 0.05)
     view = FigureView(curve(0))
     view.show(curve(1))
     view.close()
     view.show(curve(2))
     view.settle()
-    time.sleep(0.4)
+    time.sleep(0.2)
     assert browser.kinds() == ["figure"]
 
 

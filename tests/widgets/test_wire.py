@@ -16,20 +16,15 @@ TEXT = st.text(alphabet="ab$é<", max_size=4)
 SCALARS = st.none() | st.booleans() | st.integers(-1000, 1000) | st.floats(-10, 10) | TEXT
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
 DTYPES = st.sampled_from(["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", ">f8", ">i4"])
-ARRAYS = DTYPES.flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=6))
-)
+SHAPES = hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=6)
+ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, SHAPES))
 GROWING = st.integers(0, 40).flatmap(lambda n: st.sampled_from([np.arange(n) * 0.5, np.arange(n)]))
 TRACES = st.fixed_dictionaries(
     {"type": st.sampled_from(["scatter", "heatmap"])},
     optional={"x": ARRAYS | GROWING, "y": ARRAYS | GROWING, "marker": JSON, "name": TEXT},
 )
-FIGURES = st.fixed_dictionaries(
-    {
-        "data": st.lists(TRACES, max_size=3),
-        "layout": st.dictionaries(st.sampled_from(["title", "shapes", "xaxis"]), JSON),
-    }
-)
+LAYOUTS = st.dictionaries(st.sampled_from(["title", "shapes", "xaxis"]), JSON)
+FIGURES = st.fixed_dictionaries({"data": st.lists(TRACES, max_size=3), "layout": LAYOUTS})
 
 
 @given(FIGURES)
