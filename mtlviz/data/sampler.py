@@ -75,7 +75,7 @@ class _Cycled:
 
     def __init__(self, loader: DataLoader, name: str) -> None:
         self.loader, self.name = loader, name
-        self._iterator: Iterator[Any] = iter(loader)
+        self._iterator: Iterator[Any] = iter(())  # the loader's own starts with the first batch
 
     def part(self, index: int) -> tuple[torch.Tensor, Any]:
         for _ in range(2):

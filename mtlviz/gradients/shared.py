@@ -80,7 +80,7 @@ class SharedGradients:
             if task.name not in batch.rows:
                 continue
             leaf = z.detach()[batch.rows[task.name]].requires_grad_()
-            loss = task.value(self.model.heads[number](leaf), batch.targets[task.name])
+            loss = task.value(self.model.output(task.name, leaf), batch.targets[task.name])
             if not loss.requires_grad:
                 raise ProblemError(f"task {task.name!r}: its loss depends on nothing that trains; was it detached?")
             leaves[number] = leaf

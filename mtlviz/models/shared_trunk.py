@@ -68,10 +68,20 @@ class SharedTrunk(nn.Module):
             raise ProblemError(f"the trunk returned {tuple(z.shape)} for {len(inputs)} inputs; it needs a row for each")
         return z
 
+    def output(self, task: str, z: torch.Tensor) -> torch.Tensor:
+        """What a task's head makes of z (B, ...).
+
+        Raises: ProblemError where the head cannot read it.
+        """
+        try:
+            return self.head(task)(z)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ProblemError(f"the head of task {task!r} failed on z {tuple(z.shape)}: {error}") from error
+
     def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every task's outputs (B, ...) for inputs (B, ...)."""
         z = self.represent(inputs)
-        return {name: head(z) for name, head in zip(self.names, self.heads, strict=True)}
+        return {name: self.output(name, z) for name in self.names}
 
 
 def linear_heads(trunk: nn.Module, tasks: Sequence[Task], inputs: torch.Tensor, *, seed: int) -> dict[str, nn.Module]:

@@ -28,10 +28,10 @@ def evaluation(model: SharedTrunk, tasks: Sequence[Task], split: Split, device: 
         with torch.no_grad():
             for batch in split.chunks():
                 z = model.represent(batch.inputs.to(device))
-                for number, task in enumerate(tasks):
+                for task in tasks:
                     if task.name in batch.rows:
                         y = batch.targets[task.name]
-                        outputs[task.name].append(squeezed(model.heads[number](z[batch.rows[task.name]]), y).cpu())
+                        outputs[task.name].append(squeezed(model.output(task.name, z[batch.rows[task.name]]), y).cpu())
                         targets[task.name].append(y.cpu())
     finally:
         model.train(training)

@@ -97,6 +97,7 @@ class Training(Iterator[Record]):
         self.weighting = _weighting(weighting)
         self.sampler = BatchSampler(problem.train, batch_size=batch_size, seed=seed)
         self.model: SharedTrunk = copy.deepcopy(problem.model).to(self.device).train()
+        _check_fit(problem, self.model, BatchSampler(problem.train, batch_size=batch_size, seed=seed), self.device)
         self.gradients = SharedGradients(self.model, problem.tasks)
         self.optimizer = _optimizer(optimizer, self.model)
         self.scheduler = scheduler(self.optimizer) if scheduler is not None else None
@@ -149,12 +150,13 @@ class Training(Iterator[Record]):
         """One update; `self.step` counts it once it is done."""
         with seeded(derived_seed(self.seed, 2, step), self.device):
             batch = _moved(self.sampler.batch(step), self.device)
-            gradients = self._first(batch) if step == 1 else self.gradients.of(batch)
+            gradients = self.gradients.of(batch)
         present = np.array(gradients.present)
         losses, layers = self._on_host(gradients)
         gramian = layers.sum(axis=0)
         if (broken := self._not_finite(step, losses, gramian, present)) is not None:
-            yield Event(step=step, position=step, kind="nonfinite", task=broken[0], detail={"message": broken[1]})
+            detail = {"message": broken[1], "update": step}
+            yield Event(step=self.step, position=self.step, kind="nonfinite", task=broken[0], detail=detail)
             raise NonFiniteError(broken[1])
         absent = ~present
         losses[absent] = np.nan
@@ -181,15 +183,6 @@ class Training(Iterator[Record]):
             phases=("supervised",) * len(self._names),
             layers=layers if self.layers_every and step % self.layers_every == 0 else None,
         )
-
-    def _first(self, batch: Batch) -> TaskGradients:
-        """The first batch, where shapes that only broadcast together are told apart from shapes that fit."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Using a target size", category=UserWarning)
-            try:
-                return self.gradients.of(batch)
-            except UserWarning as warning:
-                raise ProblemError(f"a head's output does not fit its loss: {warning}") from warning
 
     def _on_host(self, gradients: TaskGradients) -> tuple[Floats, Floats]:
         """Losses (T,) and layer Gramians (K, T, T), in one copy from the device."""
@@ -247,6 +240,19 @@ class Training(Iterator[Record]):
 
     def _metrics(self, split: Split) -> dict[str, float]:
         return evaluation(self.model, self.problem.tasks, split, self.device)
+
+
+def _check_fit(problem: Problem, model: SharedTrunk, sampler: BatchSampler, device: torch.device) -> None:
+    """Tries the first batch on a copy, so that parts that do not fit are told before anything is recorded.
+
+    A shape that only broadcasts against its targets is told apart from one that fits by torch's own warning.
+    """
+    with seeded(0, device), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Using a target size", category=UserWarning)
+        try:
+            SharedGradients(copy.deepcopy(model), problem.tasks).of(_moved(sampler.batch(1), device))
+        except UserWarning as warning:
+            raise ProblemError(f"a head's output does not fit its loss: {warning}") from warning
 
 
 def _whole(name: str, value: int, *, least: int) -> int:

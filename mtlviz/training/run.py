@@ -79,6 +79,7 @@ class Run:
         self._paused = threading.Event()
         self._done = threading.Event()
         self._error: BaseException | None = None
+        self._finished = False
         self._thread = threading.Thread(target=self._work, name="mtlviz training", daemon=True)
         _ALIVE.add(self)
         self._thread.start()
@@ -105,7 +106,7 @@ class Run:
             return "paused" if self._paused.is_set() else "running"
         if self._error is not None:
             return "failed"
-        return "stopped" if self._stopping.is_set() else "finished"
+        return "finished" if self._finished else "stopped"
 
     @property
     def error(self) -> BaseException | None:
@@ -144,18 +145,15 @@ class Run:
         return f"Run({self.training.problem.name}, {self.state}, step {self.step} of {self.steps}, log={self.log.path})"
 
     def _work(self) -> None:
-        finished = False
         try:
             for record in self.training:
                 self.log.append(record)
-                finished = isinstance(record, Event) and record.kind == "finish"
+                self._finished = isinstance(record, Event) and record.kind == "finish"
                 if not self._going.is_set():
                     self._hold()
-                if self._stopping.is_set() and not finished:
+                if self._stopping.is_set() and not self._finished:
                     self._note("stop")
                     break
-            if finished:
-                self._stopping.clear()  # a Stop that came after the last record stopped nothing
         except BaseException as error:  # noqa: BLE001 - the border of the thread: the error reaches the user by wait()
             self._fail(error)
         try:

@@ -25,7 +25,8 @@ class _Methods(Mapping[str, "type[Weighting]"]):
     """Method names to classes; importing one imports numba, so that waits for its first use."""
 
     def __getitem__(self, name: str) -> type[Weighting]:
-        return getattr(import_module(f"mtlviz.weighting.{name}"), _CLASSES[name])
+        class_name = _CLASSES[name]  # before the import, so that an unknown name is a KeyError
+        return getattr(import_module(f"mtlviz.weighting.{name}"), class_name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_CLASSES)
