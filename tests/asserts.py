@@ -23,7 +23,12 @@ def assert_same_log(log: RunLog, other: RunLog) -> None:
         np.testing.assert_array_equal(getattr(log, name), getattr(other, name))
     for one, two in zip(log.layer_gramians, other.layer_gramians, strict=True):
         np.testing.assert_array_equal(one, two)
-    assert (len(log), log.last_step, log.time, log.segments) == (len(other), other.last_step, other.time, other.segments)
+    assert (len(log), log.last_step, log.time, log.segments) == (
+        len(other),
+        other.last_step,
+        other.time,
+        other.segments,
+    )
 
 
 def assert_psd(gramian: Floats, *, tolerance: float = 1e-9) -> None:

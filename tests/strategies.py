@@ -12,8 +12,14 @@ from mtlviz.runlog.records import Floats
 
 _names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(codec="utf-8"), max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names.filter(lambda k: k != "$float"), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(codec="utf-8"), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_names.filter(lambda k: k != "$float"), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 details = st.dictionaries(_names.filter(lambda k: k not in ("$float", "to")), _json, max_size=3)

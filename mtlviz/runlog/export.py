@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ def _export(
             write(frame, draft)
             draft.replace(path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
             raise RunLogError(
                 f"Could not write {path}: {error.strerror or error}. Free space or choose a folder where you may write."
             ) from error

@@ -72,6 +72,11 @@ class History:
         return float(time[-1]) if len(time) else 0.0
 
     @property
+    def recorded_steps(self) -> Integers:
+        """(S,) the number of each recorded step, in the order of every array. Read-only."""
+        return _read_only(self._now()["steps"]["step"])
+
+    @property
     def losses(self) -> Floats:
         """(S, T) losses, in step order; NaN where a task is absent. Read-only."""
         return _read_only(self._now()["steps"]["losses"])

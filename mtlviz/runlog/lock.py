@@ -38,7 +38,11 @@ class WriterLock:
                 f"{folder} is being written by another log ({who} on {holder.get('host', 'an unknown host')}). "
                 "Close that log first (log.close()), read the run with RunLog.open, or choose another folder."
             )
-        self._write({"pid": os.getpid(), "host": socket.gethostname()})
+        try:
+            self._write({"pid": os.getpid(), "host": socket.gethostname()})
+        except OSError:
+            os.close(self._file)
+            raise
 
     def release(self, state: str) -> None:
         """Give the lock back and leave the run's final `state` for readers."""

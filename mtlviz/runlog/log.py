@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -158,7 +159,8 @@ class RunLog(History):
                     self._store.begin_segment(first_step)
                 writer = Writer(folder, self._store, self._lock, guard, segment=segment, first_step=first_step)
             except BaseException:
-                guard.release("failed")
+                with contextlib.suppress(OSError):
+                    guard.release("failed")
                 raise
         except OSError as error:
             raise RunLogError(

@@ -136,23 +136,30 @@ class Writer:
         if os.getpid() != self._process:
             return
         with self._disk:
-            if self._closed:
-                return
-            self._write_all()
-            self._closed = True
-            for stream in self._streams.values():
-                stream.close()
-            try:
-                self._guard.release(state)
-            except OSError as error:
-                raise self._failed(self._folder / run_lock.NAME, error) from error
+            if not self._closed:
+                self._write_all()
+                self._give_free(state)
 
     def close_forgotten(self) -> None:
         """Close for a log that nobody refers to any more, or at the end of the process."""
         if self._flusher == threading.get_ident():  # collected in the middle of this thread's own flush
-            threading.Thread(target=self.close, args=("stopped",)).start()
-        else:
+            threading.Thread(target=self.close_forgotten).start()
+            return
+        try:
             self.close("stopped")
+        finally:  # nobody is left to try again
+            with self._disk:
+                if not self._closed and os.getpid() == self._process:
+                    self._give_free("failed")
+
+    def _give_free(self, state: str) -> None:
+        self._closed = True
+        for stream in self._streams.values():
+            stream.close()
+        try:
+            self._guard.release(state)
+        except OSError as error:
+            raise self._failed(self._folder / run_lock.NAME, error) from error
 
     def _write_all(self) -> None:
         self._flusher = threading.get_ident()

@@ -34,9 +34,7 @@ def hand_made() -> RunLog:
         ),
         Validation(2, 2, "right", "pr_auc", 0.25),
         Event(2, 1, "rewind", "left", {"to": 1}),
-        Step(
-            3, 2, 1.5, np.array([1.0, 1.0]), np.array([0.0, 0.0]), np.zeros((2, 2)), np.array([8, 4]), 0.05, both
-        ),
+        Step(3, 2, 1.5, np.array([1.0, 1.0]), np.array([0.0, 0.0]), np.zeros((2, 2)), np.array([8, 4]), 0.05, both),
         Measure(3, "noise floor", 0.125, layer="fc"),
     ]
     return filled(RunLog.create(None, INFO), records)
@@ -72,9 +70,7 @@ def test_pairs() -> None:
     assert (frame["task_a"].tolist(), frame["task_b"].tolist()) == (["left"] * 3, ["right"] * 3)
     np.testing.assert_array_equal(frame["dot"], [-1, NAN, 0])
     np.testing.assert_allclose(frame["cosine"], [-1 / 6, NAN, NAN])
-    pd.testing.assert_series_equal(
-        frame["conflict"], pd.Series([True, None, False], dtype="boolean", name="conflict")
-    )
+    pd.testing.assert_series_equal(frame["conflict"], pd.Series([True, None, False], dtype="boolean", name="conflict"))
 
 
 def test_layers() -> None:

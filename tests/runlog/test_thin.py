@@ -54,10 +54,7 @@ def brute_force(log: RunLog, table: str, n: int) -> pd.DataFrame:
     times = log.totals.set_index("step")["time"]
     rows = []
     keys = KEYS[table]
-    groups: dict[tuple, pd.DataFrame] = {}
     for key, part in frame.assign(bucket=frame["step"].map(buckets)).groupby(["bucket", *keys], observed=True):
-        groups[key] = part
-    for key, part in groups.items():
         row = dict(zip(keys, key[1:], strict=True))
         row |= {"step_first": part["step"].iloc[0], "step_last": part["step"].iloc[-1]}
         row |= {"position_first": part["position"].iloc[0], "position_last": part["position"].iloc[-1]}
