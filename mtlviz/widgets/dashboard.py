@@ -1,0 +1,138 @@
+"""The dashboard: one view of a run, live while it trains and the same when it is over."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ipywidgets
+
+from mtlviz.errors import MtlvizError
+from mtlviz.runlog.log import RunLog
+from mtlviz.widgets import tabs
+from mtlviz.widgets.controls import Controls, Switchable
+from mtlviz.widgets.display import KeptDisplay
+from mtlviz.widgets.picture import composed
+from mtlviz.widgets.progress import ENDED, Progress, Speedometer, failure
+from mtlviz.widgets.publisher import Publisher
+
+
+def dashboard(run: Switchable | RunLog | str | os.PathLike[str]) -> Dashboard:
+    """Shows a run while it trains, or after.
+
+    run: a `Run` of this process (with Pause, Resume and Stop), a `RunLog`, or the folder of a run that this or another
+    process writes or wrote.
+
+    Raises: RunLogError for a folder without a readable run; MtlvizError for anything else.
+    """
+    return Dashboard(run)
+
+
+class Dashboard(ipywidgets.VBox):
+    """Status and switches above the tabs Curves, Balance and Conflict.
+
+    It holds no numbers: at most 4 times a second its publisher thread asks the log what is new and draws the figures
+    of the tab that is open. The cell's width and JupyterLab's theme are followed; a saved notebook keeps a picture of
+    each tab that was looked at. `close()` ends it.
+    """
+
+    _publisher: Publisher | None = None  # begins when everything that it writes is there
+
+    def __init__(self, run: Switchable | RunLog | str | os.PathLike[str]) -> None:
+        self._run, self.run_log = _parts(run)
+        self._speedometer = Speedometer()
+        self._progress: Progress | None = None
+        self._settled = False
+        self._pictures_changed = False
+        self._error: dict[str, Any] | None = None
+        info = self.run_log.info
+        title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
+        self.controls = Controls(title, self._run, self._wake)
+        self.curves, self.balance = tabs.curves(), tabs.balance()
+        self.conflict = tabs.ConflictTab(self._wake, self._publishing)
+        self._tabs = (self.curves, self.balance, self.conflict)
+        self.tab = ipywidgets.Tab(self._tabs, titles=("Curves", "Balance", "Conflict"), selected_index=0)
+        self.tab.observe(self._turned, "selected_index")
+        self.trouble = ipywidgets.HTML(layout=ipywidgets.Layout(display="none"))
+        super().__init__([self.controls, self.trouble, self.tab])
+        self._kept = KeptDisplay(self, f"Dashboard of {title}")
+        for tab in self._tabs:
+            for view in tab.views.values():
+                view.on_picture(self._took_picture)
+        self._publisher = Publisher(self._refresh, self._show_trouble)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the status line says; None before the first refresh."""
+        return self._progress
+
+    def close(self) -> None:
+        """Ends the publisher and every view; the run goes on."""
+        if self._publisher is not None:
+            self._publisher.close()
+            for part in (*self._tabs, self.tab, self.controls, self.trouble):
+                part.close()
+        super().close()
+
+    def _ipython_display_(self) -> None:
+        self._kept.display()
+
+    def _wake(self) -> None:
+        if self._publisher is not None:
+            self._publisher.wake()
+
+    def _publishing(self) -> bool:
+        return self._publisher is not None and self._publisher.publishing
+
+    def _turned(self, _: dict[str, Any]) -> None:
+        self._settled = False  # the tab that came to light has no picture yet
+        self._wake()
+
+    def _took_picture(self, _: bytes) -> None:
+        self._pictures_changed = True
+        self._wake()
+
+    def _refresh(self) -> bool:
+        """One tick, on the publisher's thread; True while the run goes on."""
+        log = self.run_log
+        state = self._run.state if self._run is not None else log.state
+        planned = log.info.config.get("steps")
+        planned = planned if isinstance(planned, int) else None
+        self._progress = self._speedometer.reading(state, log.last_step, log.time, planned)
+        if state == "failed" and self._error is None:
+            errors = log.events.query("kind == 'error'")
+            self._error = errors.detail.iloc[-1] if len(errors) else None
+        self.controls.show(self._progress, self._error)
+        ended = state in ENDED
+        open_tab = self._tabs[self.tab.selected_index or 0]
+        if not (ended and self._settled and self._pictures_changed):  # a picture alone needs no drawing
+            open_tab.refresh(log)
+        if ended and not self._settled:
+            open_tab.settle()
+            self._settled = True
+        if self._pictures_changed:
+            self._pictures_changed = False
+            self._keep_picture(log)
+        return not ended
+
+    def _keep_picture(self, log: RunLog) -> None:
+        taken = [view.picture for tab in self._tabs for view in tab.views.values()]
+        pictures = [picture for picture in taken if picture is not None]
+        if pictures and self._progress is not None:
+            self._kept.keep(composed(f"{log.info.problem} · {self._progress.text()}", pictures))
+
+    def _show_trouble(self, traceback: str) -> None:
+        self.trouble.value = failure("The dashboard could not draw", "the run itself is not touched", traceback)
+        self.trouble.layout.display = None
+
+
+def _parts(run: Switchable | RunLog | str | os.PathLike[str]) -> tuple[Switchable | None, RunLog]:
+    if isinstance(run, RunLog):
+        return None, run
+    if isinstance(run, (str, os.PathLike)):
+        return None, RunLog.open(run)
+    if isinstance(getattr(run, "log", None), RunLog) and all(
+        callable(getattr(run, name, None)) for name in ("pause", "resume", "stop")
+    ):
+        return run, run.log
+    raise MtlvizError(f"dashboard shows a Run, a RunLog or the folder of a run; got {type(run).__name__}: {run!r}")

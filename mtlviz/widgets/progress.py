@@ -1,0 +1,76 @@
+"""How far a run is and how fast it goes, in words."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import deque
+from dataclasses import dataclass
+
+RECENT = 5.0  # seconds over which the speed is taken
+ENDED = frozenset({"finished", "stopped", "failed", "interrupted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a run; `planned`, `speed` (steps a second) and `left` (seconds) are None where nobody can tell."""
+
+    state: str
+    step: int
+    planned: int | None
+    speed: float | None
+    left: float | None
+
+    def text(self) -> str:
+        """The status line, as plain text."""
+        of = f" of {self.planned:,}" if self.planned else ""
+        parts = [self.state, f"step {self.step:,}{of}"]
+        if self.speed is not None:
+            parts.append(f"{self.speed:,.0f} steps/s" if self.speed >= 10 else f"{self.speed:.2g} steps/s")
+        if self.left is not None:
+            parts.append(f"{duration(self.left)} left")
+        return " · ".join(parts)
+
+
+class Speedometer:
+    """Turns what a run says of itself at each tick into a `Progress`; its speed leaves pauses out."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def reading(self, state: str, step: int, seconds: float, planned: int | None) -> Progress:
+        """The progress at this moment.
+
+        seconds: the run's own clock at its last recorded step, which tells the mean speed once it has ended.
+        """
+        if state in ENDED:
+            return Progress(state, step, planned, step / seconds if seconds > 0 else None, None)
+        if state != "running":
+            self._seen.clear()
+            return Progress(state, step, planned, None, None)
+        now = time.monotonic()
+        self._seen.append((now, step))
+        while len(self._seen) > 2 and now - self._seen[0][0] > RECENT:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        speed = (step - before) / (now - since) if now - since > 0.2 and step > before else None
+        left = (planned - step) / speed if planned and speed else None
+        return Progress(state, step, planned, speed, left)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 2 min 05 s, 3 h 20 min."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def failure(kind: str, message: str, traceback: str) -> str:
+    """What ended a failed run, as HTML: the message, and the traceback to unfold."""
+    return (
+        f'<div class="mtlviz-failure"><b>{html.escape(kind)}</b>: {html.escape(message)}'
+        f"<details><summary>traceback</summary><pre>{html.escape(traceback)}</pre></details></div>"
+    )

@@ -1,0 +1,123 @@
+"""The tabs of a dashboard: which figures stand in each, and how each is made from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from mtlviz import analysis, figures
+from mtlviz.runlog.log import RunLog
+from mtlviz.widgets.figure_view import FigureView
+
+Draw = Callable[[RunLog], go.Figure]
+
+_GRID = ipywidgets.Layout(
+    grid_template_columns="repeat(auto-fit, minmax(min(430px, 100%), 1fr))", grid_gap="8px", width="auto"
+)
+
+
+class FigureTab(ipywidgets.VBox):
+    """Figures side by side where the cell is wide enough, below each other where it is not; controls above them."""
+
+    def __init__(self, draws: Mapping[str, Draw], controls: ipywidgets.Widget | None = None) -> None:
+        self._draws = dict(draws)
+        self.views = {name: FigureView() for name in draws}
+        grid = ipywidgets.GridBox(list(self.views.values()), layout=_GRID)
+        super().__init__([grid] if controls is None else [controls, grid])
+
+    def refresh(self, log: RunLog) -> None:
+        """Draws every figure of the tab from what the log holds now."""
+        for name, draw in self._draws.items():
+            self.views[name].show(draw(log))
+
+    def settle(self) -> None:
+        """Asks for pictures, as at the end of a run."""
+        for view in self.views.values():
+            view.settle()
+
+    def close(self) -> None:
+        """Closes the figures too."""
+        for view in self.views.values():
+            view.close()
+        super().close()
+
+
+def curves() -> FigureTab:
+    """Losses and validation curves."""
+    return FigureTab(
+        {
+            "losses": lambda log: figures.losses(analysis.losses(log)),
+            "validations": lambda log: figures.validations(analysis.validations(log)),
+        }
+    )
+
+
+def balance() -> FigureTab:
+    """Who moves the trunk, how loudly, and at what pace."""
+    return FigureTab(
+        {
+            "shares": lambda log: figures.shares(analysis.shares(log)),
+            "gradient_norms": lambda log: figures.gradient_norms(analysis.gradient_norms(log)),
+            "relative_rates": lambda log: figures.relative_rates(analysis.relative_rates(log)),
+            "rate_variance": lambda log: figures.rate_variance(analysis.rate_variance(log)),
+            "weights": lambda log: figures.weights(analysis.weights(log)),
+        }
+    )
+
+
+class ConflictTab(FigureTab):
+    """Conflict between pairs at a step or over a window, over time, and by layer."""
+
+    WINDOWS: Mapping[str, int | None] = {"100 steps up to": 100, "this step alone": 1, "whole run": None}
+
+    def __init__(self, wake: Callable[[], None], publishing: Callable[[], bool]) -> None:
+        self._publishing = publishing
+        self._follow = True  # the newest step, until the user moves the slider back
+        self._window = ipywidgets.ToggleButtons(
+            options=list(self.WINDOWS), style={"button_width": "auto"}, layout=ipywidgets.Layout(width="auto")
+        )
+        self._slider = ipywidgets.IntSlider(
+            min=0, max=0, readout=False, disabled=True, layout=ipywidgets.Layout(flex="1 1 200px", min_width="120px")
+        )
+        self._label = ipywidgets.Label("step –")
+        self._slider.observe(self._moved, "value")
+        self._window.observe(lambda _: wake(), "value")
+        self._wake = wake
+        controls = ipywidgets.HBox(
+            [ipywidgets.Label("Cosines of"), self._window, self._slider, self._label],
+            layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"),
+        )
+        draws: dict[str, Draw] = {
+            "conflict_matrix": self._matrix,
+            "conflict_rate": lambda log: figures.conflict_rate(analysis.conflict_rate(log)),
+            "layer_conflict": lambda log: figures.layer_conflict(analysis.layer_conflict(log)),
+        }
+        super().__init__(draws, controls)
+
+    def _moved(self, change: dict[str, int]) -> None:
+        if not self._publishing():
+            self._follow = change["new"] >= self._slider.max
+            self._wake()
+
+    def refresh(self, log: RunLog) -> None:
+        """Moves the slider along with the run, and draws."""
+        recorded = len(log)
+        whole = self.WINDOWS[self._window.value] is None
+        if recorded:
+            self._slider.max = recorded - 1
+            if self._follow:
+                self._slider.value = recorded - 1
+        self._slider.disabled = whole or recorded == 0
+        super().refresh(log)
+
+    def _matrix(self, log: RunLog) -> go.Figure:
+        window = self.WINDOWS[self._window.value]
+        recorded = log.recorded_steps
+        if window is None or len(recorded) == 0:
+            self._label.value = f"all {len(recorded):,} recorded steps"
+            return figures.conflict_matrix(analysis.conflict_matrix(log))
+        step = int(recorded[min(self._slider.value, len(recorded) - 1)])
+        self._label.value = f"step {step:,}"
+        return figures.conflict_matrix(analysis.conflict_matrix(log, step=step, window=window))
