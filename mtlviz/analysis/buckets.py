@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog
 
-POINTS = 240
-"""Buckets that a view asks for unless told otherwise: a few pixels each in a wide cell, so that the mean is smooth."""
+POINTS = 200
+"""At most so many buckets a curve unless told otherwise: few enough that the means are smooth in a run of any length."""
 
 KEYS: dict[str, tuple[str, ...]] = {
     "steps": ("task",),

@@ -71,9 +71,8 @@ def traces(
     result = []
     if band:
         low, high = (finite(frame[f"{quantity}_{end}"], positive=positive)[order] for end in ("min", "max"))
-        low = np.where(
-            np.isnan(low) & np.isfinite(high), value, low
-        )  # a minimum of 0 has no place on a logarithmic axis
+        # A minimum of 0 has no place on a logarithmic axis.
+        low = np.where(np.isnan(low) & np.isfinite(high), value, low)
         x, y = outline(step, low, high, ~gone)
         fill = {"fill": "toself", "fillcolor": theme.translucent(pen.colour, theme.BAND), "line": {"width": 0}}
         result.append(shared | fill | {"x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "showlegend": False})

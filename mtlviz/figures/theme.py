@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c46f9e", "#a87b2d", "#8256e4", "#2a7773", "#7c7c7c")
+COLOURS = ("#1b7fc0", "#d55e00", "#009e73", "#c46f9e", "#a87b2d", "#8256e4", "#2a7773", "#7c7c7c")
 """After Okabe and Ito, darkened or moved where a colour had less than 3:1 contrast to white or to near-black."""
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -124,9 +124,9 @@ def value_axis(title: str, *, log: bool = False, zero_line: bool = False) -> dic
     """Return a vertical axis; a logarithmic one labels powers of ten as 10⁻² rather than 10m."""
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 6}, "automargin": True, "zeroline": zero_line}
     if zero_line:
-        axis |= {"zerolinecolor": NEUTRAL, "zerolinewidth": 1}
+        axis |= {"zerolinecolor": NEUTRAL, "zerolinewidth": 1, "rangemode": "tozero"}
     if log:
-        axis |= {"type": "log", "exponentformat": "power"}
+        axis |= {"type": "log", "exponentformat": "power", "nticks": 6}  # more would print 6, 7, 8 and 9
     return axis
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from mtlviz.figures import theme
 from mtlviz.figures.lines import CROWDED, Pen, finite, needed, traces
@@ -60,7 +61,9 @@ def _panels(metrics: list[str], steps: pd.Series) -> dict[str, Any]:
     for index, metric in enumerate(metrics):
         top = 1.0 - index * share
         place = {"domain": [max(0.0, top - share + (space if index < len(metrics) - 1 else 0.0)), top], "anchor": "x"}
-        axes["yaxis" if index == 0 else f"yaxis{index + 1}"] = theme.value_axis(theme.literal(metric, 24)) | place
+        key = "yaxis" if index == 0 else f"yaxis{index + 1}"
+        axes[key] = theme.value_axis(theme.literal(metric, 20)) | place
+        axes[key]["title"]["font"] = {"size": 11}  # as tall as its panel
     return axes
 
 
@@ -85,22 +88,33 @@ def _star(rows: pd.DataFrame, pen: Pen, position: str | None) -> dict[str, Any]:
 
 
 def _labels(rows: pd.DataFrame) -> dict[object, str]:
-    """Return where each task's best value is written, without those that would cover one another."""
-    value = finite(rows["value"])
+    """Return where each task's best value is written: above or below its star, whichever covers fewer points.
+
+    A label that would cover another is left out.
+    """
     best = rows[rows["best"].to_numpy(bool)].sort_values("value", ascending=False, kind="stable")
-    if best.empty:
-        return {}
-    low, spread = np.nanmin(value), np.ptp(value[np.isfinite(value)]) or 1.0
-    steps = rows["step"].to_numpy(np.float64)
-    begin, length = steps.min(), np.ptp(steps) or 1.0
-    taken: list[tuple[float, float]] = []
+    points = np.stack([_scaled(rows["step"]), _scaled(rows["value"])], axis=1)
+    at = dict(zip(rows.index, points, strict=True))
+    taken = np.empty((0, 2))
     places: dict[object, str] = {}
-    for task, step, level in zip(best["task"], best["step"], best["value"], strict=True):
-        x, y = (step - begin) / length, (level - low) / spread
-        side = "left" if x > 0.85 else "right" if x < 0.15 else "center"
-        for vertical, offset in (("top", LABEL[1] / 2), ("bottom", -LABEL[1] / 2)):
-            if all(abs(x - other) > LABEL[0] or abs(y + offset - height) > LABEL[1] for other, height in taken):
-                taken.append((x, y + offset))
-                places[task] = f"{vertical} {side}"
-                break
+    for row, task in zip(best.index, best["task"], strict=True):
+        x, y = at[row]
+        side, shift = ("left", -0.5) if x > 0.85 else ("right", 0.5) if x < 0.15 else ("center", 0.0)
+        free = []
+        for vertical, offset in (("top", 0.7), ("bottom", -0.7)):
+            centre = np.array([x + shift * LABEL[0], y + offset * LABEL[1]])
+            if not (np.abs(taken - centre) < LABEL).all(axis=1).any():
+                covered = (np.abs(points - centre) < np.array(LABEL) / 2).all(axis=1).sum()
+                free.append((int(covered), f"{vertical} {side}", centre))
+        if free:
+            _, places[task], centre = min(free, key=lambda place: place[0])
+            taken = np.vstack([taken, centre])
     return places
+
+
+def _scaled(column: pd.Series) -> NDArray[np.float64]:
+    """Return a column moved to 0 to 1, as a panel shows it."""
+    values = finite(column)
+    known = values[np.isfinite(values)]
+    spread = np.ptp(known) if known.size else 0.0
+    return (values - (known.min() if known.size else 0.0)) / (spread if spread > 0 else 1.0)
