@@ -15,6 +15,14 @@ const LIGHT = { text: "#222222", faint: "#e3e3e3", line: "#9e9e9e", paper: "#fff
 // Shared by all views of the page, whichever copy of this module made them: one plotly.js, and how many plots live.
 const page = (globalThis.mtlvizPage ??= { libraries: new Map(), plots: 0 });
 
+function tell(model, content, buffers) {
+  try {
+    model.send(content, undefined, buffers);
+  } catch {
+    // The kernel is gone: nobody is there to tell, and the plot stays as it is.
+  }
+}
+
 // ---- the library, once a page ----
 
 function libraryEntry(version) {
@@ -60,7 +68,7 @@ async function library(model, signal) {
     const ask = () => {
       if (entry.arrived || performance.now() - entry.askedAt < ASK_AGAIN) return;
       entry.askedAt = performance.now();
-      model.send({ kind: "need", what: "library" });
+      tell(model, { kind: "need", what: "library" });
     };
     const first = setTimeout(ask, model.get("_pushed") ? 0 : PUSH_WAIT);
     const again = setInterval(ask, ASK_AGAIN);
@@ -156,15 +164,16 @@ function theme(colours) {
 }
 
 // What a figure gets where neither it nor its own template says anything.
-function habits(width) {
+function habits(width, height) {
   const layout = { margin: { l: 56, r: 16, t: 56, b: 48 }, xaxis: { automargin: true }, yaxis: { automargin: true } };
-  if (width < NARROW) layout.legend = { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" };
+  // Under the axis title: its 44 px in shares of a plot that is half of the height or more.
+  if (width < NARROW) layout.legend = { orientation: "h", x: 0, xanchor: "left", y: -88 / height, yanchor: "top" };
   return { layout };
 }
 
 function dressed(layout, colours, width, height) {
   const own = copy(layout);
-  const template = merge(merge(habits(width), own.template), theme(colours));
+  const template = merge(merge(habits(width, height), own.template), theme(colours));
   return { ...own, width, height, autosize: false, uirevision: own.uirevision ?? "kept", template };
 }
 
@@ -172,6 +181,9 @@ function dressed(layout, colours, width, height) {
 function plotlyConfig(Plotly) {
   return (page.config ??= {
     displaylogo: false,
+    showTips: false,
+    showSendToCloud: false, // plotly.js offers to upload the figure; mtlviz sends nothing anywhere
+    plotlyServerURL: "",
     responsive: false, // a ResizeObserver does it, for hidden tabs too
     modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d"],
     modeBarButtonsToAdd: [
@@ -203,7 +215,7 @@ class Kept {
   }
 
   need(what) {
-    this.model.send({ kind: "need", what });
+    tell(this.model, { kind: "need", what });
   }
 
   take(content, buffers) {
@@ -217,23 +229,23 @@ class Kept {
     const shown = [...this.views].filter((view) => view.element.clientWidth > 0);
     shown.forEach((view) => view.draw());
     if (!shown.length) this.drawn(this.revision); // hidden views draw when they are seen again
-    this.planPicture();
+    this.planPicture(shown.length > 0);
   }
 
   drawn(revision) {
     if (revision <= this.told) return;
     this.told = revision;
-    this.model.send({ kind: "drawn", revision });
+    tell(this.model, { kind: "drawn", revision });
   }
 
   height() {
     return this.model.get("_height") || this.figure?.layout.height || 400;
   }
 
-  planPicture() {
+  planPicture(seen) {
     clearTimeout(this.rest);
-    const live = this.views.size > 0 && performance.now() - this.picturedAt > LIVE;
-    this.rest = setTimeout(() => this.takePicture(), live ? 0 : REST);
+    const due = seen && performance.now() - this.picturedAt > LIVE;
+    this.rest = setTimeout(() => this.takePicture(), due ? 0 : REST);
   }
 
   // What a saved notebook shows: light, unzoomed, as wide as the view.
@@ -249,12 +261,12 @@ class Kept {
       const url = await Plotly.toImage(figure, { format: "png", width, height, scale: 1 });
       if (this.signal.aborted) return;
       const bytes = Uint8Array.from(atob(url.split(",")[1]), (letter) => letter.charCodeAt(0));
-      this.model.send({ kind: "picture", revision }, undefined, [bytes.buffer]);
+      tell(this.model, { kind: "picture", revision }, [bytes.buffer]);
       Object.assign(this, { pictured: revision, picturedAt: performance.now() });
     } finally {
       this.picturing = false;
     }
-    if (this.pictured !== this.revision) this.planPicture();
+    if (this.pictured !== this.revision) this.planPicture(false);
   }
 }
 

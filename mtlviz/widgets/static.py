@@ -10,7 +10,7 @@ import plotly.io
 from plotly.basedatatypes import BaseFigure
 from plotly.offline import get_plotlyjs
 
-_CONFIG = {"responsive": True, "displaylogo": False}
+_CONFIG = {"responsive": True, "displaylogo": False, "showTips": False, "showSendToCloud": False, "plotlyServerURL": ""}
 _lock = threading.Lock()
 _included = False
 

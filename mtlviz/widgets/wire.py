@@ -56,8 +56,12 @@ def tree(figure: BaseFigure | Mapping[str, Any]) -> Tree:
         figure: a plotly figure, or a mapping with "data" and "layout".
 
     Raises:
-        TypeError: a value that no JSON can hold.
+        TypeError: not a figure, or a value in it that no JSON can hold.
     """
+    if not isinstance(figure, BaseFigure | Mapping):
+        raise TypeError(
+            f"A view shows a plotly figure, and got {type(figure).__name__}: give it a plotly.graph_objects.Figure."
+        )
     if isinstance(figure, BaseFigure):
         # The figure's own to_plotly_json() turns arrays into base64; its traces' keep numpy.
         data = [trace.to_plotly_json() for trace in figure.data]

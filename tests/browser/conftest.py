@@ -9,6 +9,16 @@ import pytest
 from lab import Lab, Notebook
 from playwright.sync_api import sync_playwright
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Notes a failed test, so that `notebook` can leave a screenshot of it."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -25,7 +35,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
     """Opens notebooks: `notebook(cells, width=1200, height=900) -> Notebook`; see `lab.py` for what one can do.
 
-    At the end of a test that passed, each page must have kept to 127.0.0.1 and logged no error of ours.
+    At the end each page must have kept to 127.0.0.1 and logged no error of ours. A failed test leaves
+    shots/failed_<test>.png.
     """
     books: list[Notebook] = []
     name = re.sub(r"\W+", "_", request.node.name)
@@ -37,6 +48,8 @@ def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[...,
     yield open_notebook
     try:
         for book in books:
+            if request.node.stash.get(FAILED, False) and not book.page.is_closed():
+                book.screenshot(f"failed_{name}")
             book.check()
     finally:
         for book in books:

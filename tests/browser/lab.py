@@ -220,6 +220,16 @@ class Notebook:
         websocket.on("framereceived", lambda frame: self.received.append(len(frame)))
         websocket.on("framesent", lambda frame: self.sent.append(len(frame)))
 
+    def start(self, index: int) -> None:
+        """Starts the code cell and returns at once."""
+        self.page.evaluate(
+            """index => {
+                jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+                void jupyterapp.commands.execute("notebook:run-cell");
+            }""",
+            index,
+        )
+
     def run(self, index: int, *, timeout: float = 60) -> None:
         """Runs the code cell and waits for its end.
 
@@ -294,9 +304,12 @@ class Notebook:
         )
 
     def click(self, label: str, *, timeout: float = 20) -> None:
-        """Clicks the visible button or tab with this label."""
-        exact = self.page.get_by_role("button", name=label).or_(self.page.get_by_role("tab", name=label))
-        exact.locator("visible=true").first.click(timeout=timeout * 1000)
+        """Clicks the visible button or tab in the notebook with exactly this label."""
+        inside = self.page.locator(".jp-Notebook")
+        named = inside.get_by_role("button", name=label, exact=True).or_(
+            inside.get_by_role("tab", name=label, exact=True)
+        )
+        named.locator("visible=true").first.click(timeout=timeout * 1000)
 
     def theme(self, name: str) -> None:
         """Switches to `LIGHT` or `DARK` and waits until the page wears it."""
@@ -313,6 +326,11 @@ class Notebook:
         """Saves the notebook and returns what the file holds."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
         return json.loads(self.path.read_text())
+
+    def restart_kernel(self) -> None:
+        """Restarts the kernel; the page stays."""
+        self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        self._wait_for_kernel()
 
     def reload(self) -> None:
         """Reloads the page; the kernel goes on."""

@@ -212,18 +212,44 @@ def test_five_views_share_one_library_and_leave_nothing_behind(notebook):
     )
 
 
-def test_a_reloaded_page_asks_for_what_it_missed(notebook):
-    book = notebook([SETUP, "view = FigureView(curves())\nview"])
-    book.run(0)
-    book.run(1)
+def test_pages_and_kernels_come_and_go(notebook):
+    tabs = "from ipywidgets import HTML, Tab\nhidden = FigureView(curves(3))\nTab([HTML(), hidden], titles=['A', 'B'])"
+    book = notebook([SETUP, "view = FigureView(curves(), height=300)\nview", tabs])
+    for cell in range(3):
+        book.run(cell)
     book.wait_for(PAINTED, count=8)
     book.save()
-    book.reload()
+
+    book.reload()  # a page that has missed the library and the figures asks for them
     book.wait_for(PAINTED, count=8)
-    book.value("view.show(curves(5, title='after reload'))")
-    book.wait_until(f"document.querySelector('{PLOT}').layout.title.text === 'after reload'")
-    with book.page.expect_download(timeout=20_000) as download:
-        book.page.hover(f"{PLOT} .nsewdrag")
-        book.page.click(f"{PLOT} [data-title='Download picture (PNG)']")
-    assert download.value.suggested_filename == "after reload.png"
-    assert has_content(Image.open(download.value.path()))
+    book.value("view.show(curves(5, title='after: <b>reload</b>'))")
+    book.wait_until(f"document.querySelector('{PLOT}').layout.title.text.startsWith('after')")
+    titles = book.page.evaluate("Array.from(document.querySelectorAll('.modebar-btn'), button => button.dataset.title)")
+    assert {"Download picture (PNG)", "Download picture (SVG)", "Zoom", "Pan"} <= set(titles)
+    assert not any("hare" in title or "loud" in title for title in titles)  # plotly.js would offer an upload
+    for format_ in ("PNG", "SVG"):
+        with book.page.expect_download(timeout=20_000) as download:
+            book.page.hover(f"{PLOT} .nsewdrag")
+            book.page.click(f"{PLOT} [data-title='Download picture ({format_})']")
+        assert download.value.suggested_filename == f"after reload.{format_.lower()}"
+        if format_ == "PNG":
+            assert has_content(Image.open(download.value.path()))
+        else:
+            assert "<svg" in download.value.path().read_text()
+
+    book.value("hidden.show(curves(6, title='drawn when seen'))")
+    book.wait_for_value("hidden.picture is not None", bool)  # a hidden view is not drawn, but leaves a picture
+    assert book.output(2).locator(PAINTED).count() == 0
+    book.click("B")
+    book.output(2).locator(PAINTED).nth(7).wait_for()
+    assert book.output(2).locator(".gtitle").text_content() == "drawn when seen"
+    book.screenshot("figure_tab")
+
+    book.restart_kernel()  # the plot stays as it is and still follows the theme
+    book.theme(DARK)
+    book.wait_until(
+        f"getComputedStyle(document.querySelector('{PLOT} .main-svg')).backgroundColor === 'rgb(17, 17, 17)'"
+    )
+    book.run(0)
+    book.run(1)
+    book.wait_until(f"document.querySelector('{PLOT}').layout?.title.text === 'Losses of eight tasks'")

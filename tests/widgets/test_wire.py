@@ -150,6 +150,11 @@ def test_dates_words_and_mixed_columns_become_json():
     assert sent["z"] == [[True, False]]
 
 
+def test_what_is_no_figure_is_refused_by_name():
+    with pytest.raises(TypeError, match="got DataFrame"):
+        wire.tree(pd.DataFrame())
+
+
 def test_a_value_that_no_json_holds_is_refused():
     with pytest.raises(TypeError):
         wire.tree({"data": [{"meta": object()}]})
