@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mtlviz.runlog import PHASES, Event, Measure, Record, RunInfo, Step, TaskInfo, Validation
 from mtlviz.runlog.records import Floats
+
+# A busy machine must not turn a right answer into a failure.
+settings.register_profile("mtlviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mtlviz")
 
 _names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
 _json = st.recursive(

@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from mtlviz.errors import RunLogError
 from mtlviz.runlog import derived
 from mtlviz.runlog.info import RunInfo, TaskInfo
@@ -224,7 +226,7 @@ class History:
         return cached[1].copy(deep=False)
 
 
-def _read_only(values: Floats) -> Floats:
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
     view = values.view()
     view.flags.writeable = False
     return view

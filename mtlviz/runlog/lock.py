@@ -13,7 +13,7 @@ from mtlviz.errors import RunLogError
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock: logs are read and written there, but not guarded against a second writer
+except ImportError:  # Windows has no such locks: run folders are read there, not written
     fcntl = None  # type: ignore[assignment]
 
 NAME = "run.lock"
@@ -28,6 +28,11 @@ class WriterLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        if fcntl is None:
+            raise RunLogError(
+                "Run folders are written on Linux and macOS, where a file lock keeps a second writer out. Keep the log "
+                "in memory, RunLog.create(None, ...), and save it with log.to_parquet(folder)."
+            )
         self._path = folder / NAME
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         if not _locked(self._file, exclusive=True, tries=_TRIES):
@@ -49,9 +54,8 @@ class WriterLock:
         try:
             self._write({"pid": os.getpid(), "host": socket.gethostname(), "closed": state})
         finally:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # closing gives it back too, unless a forked child shares the file
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):  # closing gives it back too, unless a forked child shares the file
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
 
     def _write(self, content: dict[str, object]) -> None:
@@ -62,6 +66,8 @@ class WriterLock:
 
 def writing(folder: Path) -> bool:
     """Whether a live process holds the folder's lock."""
+    if fcntl is None:
+        return False
     try:
         file = os.open(folder / NAME, os.O_RDONLY)
     except OSError:
@@ -84,8 +90,6 @@ def closed_state(folder: Path) -> str | None:
 
 
 def _locked(file: int, *, exclusive: bool, tries: int) -> bool:
-    if fcntl is None:
-        return exclusive
     for trial in range(tries):
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)

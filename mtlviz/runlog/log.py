@@ -239,6 +239,10 @@ class RunLog(History):
         with self._lock:
             return self._reader.refresh()
 
+    def __repr__(self) -> str:
+        place = "in memory" if self.path is None else repr(str(self.path))
+        return f"<RunLog {place}: {self.info.problem}, {len(self.tasks)} tasks, step {self.last_step}, {self.state}>"
+
     @property
     def writable(self) -> bool:
         """Whether records can be appended."""

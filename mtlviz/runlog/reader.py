@@ -153,24 +153,34 @@ class _Stream:
 
     def _whole_messages(self) -> list[tuple[int, pa.Buffer]]:
         """The messages that are wholly there in the next part of the file: the offset where each ends, its bytes."""
-        with open(self.path, "rb") as file:
-            rest = os.fstat(file.fileno()).st_size - self.offset
-            file.seek(self.offset)
-            data = file.read(min(rest, _CHUNK))
-            found: list[tuple[int, pa.Buffer]] = []
-            at = 0
-            try:
-                size = message_size(memoryview(data))
-                if size is not None and len(data) < size <= rest:
-                    data += file.read(size - len(data))
-                view, buffer = memoryview(data), pa.py_buffer(data)
-                while size is not None and at + size <= len(data):
-                    found.append((self.offset + at + size, buffer.slice(at, size)))
-                    at += size
-                    size = message_size(view[at:])
-            except _DamageError:
-                self.damaged = not found  # else these first: the next part will begin with the damage
+        found: list[tuple[int, pa.Buffer]] = []
+        at = 0
+        try:
+            data = self._bytes(_CHUNK)
+            size = message_size(memoryview(data))
+            if size is not None and len(data) < size <= self._size() - self.offset:
+                data = self._bytes(size)
+            view, buffer = memoryview(data), pa.py_buffer(data)
+            while size is not None and at + size <= len(data):
+                found.append((self.offset + at + size, buffer.slice(at, size)))
+                at += size
+                size = message_size(view[at:])
+        except _DamageError:
+            self.damaged = not found  # else these first: the next part will begin with the damage
         return found
+
+    def _bytes(self, most: int) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                return file.read(most)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise RunLogError(
+                f"Could not read {self.path}: {error.strerror or error}. Make it readable, or move it away "
+                "to read the rest."
+            ) from error
 
     def _size(self) -> int:
         try:
@@ -207,7 +217,10 @@ class Reader:
                 f"The run in {self._folder} was overwritten by a new one: open it again with RunLog.open."
             )
         live = self._limit is None and writing(self._folder)  # asked first: what is torn after the end stays torn
-        found = run_folder.streams(self._folder)
+        try:
+            found = run_folder.streams(self._folder)
+        except FileNotFoundError:
+            return False
         segments = [s for s in sorted(found) if s >= self._current and (self._limit is None or s < self._limit)]
         new = False
         for segment in segments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import index
 from typing import Any
 
@@ -36,7 +36,7 @@ class Rows:
             table: int(store[table]["step"][-1]) if store[table].rows else 0 for table in ("validations", "events")
         }
         steps = store["steps"]
-        self._last_step = int(steps["step"][-1]) if steps.rows else first_step - 1
+        self._last_step = max(int(steps["step"][-1]) if steps.rows else 0, first_step - 1)
         self._writers: dict[type, Callable[[Any], None]] = {
             Step: self._step,
             Validation: self._validation,
@@ -57,7 +57,7 @@ class Rows:
             )
         try:
             write(record)
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise RunLogError(f"{self._title(record)}: a value does not fit its field: {error}") from error
 
     def _step(self, record: Step) -> None:
@@ -116,6 +116,8 @@ class Rows:
         step, position = self._place("events", record)
         if record.task is not None:
             self._known(record, "task", record.task, self._names)
+        if not isinstance(record.detail, Mapping):
+            raise TypeError(f"detail needs a mapping, a {type(record.detail).__name__} came")
         if record.kind == "rewind" and not _goes_back(record.detail):
             raise RunLogError(
                 f'{self._title(record)}: a rewind needs the position it goes back to, detail={{"to": p}} with an '

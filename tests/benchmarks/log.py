@@ -49,7 +49,7 @@ def to_log(records: list[Step], path: Path | None) -> None:
 def to_numpy(records: list[Step]) -> None:
     """The least that keeps a row: flat numbers into a growing array."""
     T = len(records[0].losses)
-    upper, width = np.triu_indices(T), 4 + 3 * T + T * (T + 1) // 2
+    upper, width = np.ravel_multi_index(np.triu_indices(T), (T, T)), 4 + 3 * T + T * (T + 1) // 2
     rows = np.empty((64, width))
     for index, record in enumerate(records):
         if index == len(rows):
@@ -58,7 +58,7 @@ def to_numpy(records: list[Step]) -> None:
         row[0], row[1], row[2], row[3] = record.step, record.position, record.time, record.learning_rate
         row[4 : 4 + T], row[4 + T : 4 + 2 * T] = record.losses, record.weights
         row[4 + 2 * T : 4 + 3 * T] = record.samples
-        row[4 + 3 * T :] = record.gramian[upper]
+        row[4 + 3 * T :] = record.gramian.take(upper)
 
 
 def to_json_lines(records: list[Step], path: Path) -> None:
@@ -125,6 +125,10 @@ def reading(folder: Path) -> None:
     print(f"open 20000 steps in batches of 10 rows {seconds(lambda: RunLog.open(small)):.3f}\n")
 
 
+def thinning(log: RunLog) -> dict[str, float]:
+    return {table: seconds(lambda table=table: log.thin(2000, table)) for table in ("steps", "pairs", "totals")}
+
+
 def summarising() -> None:
     print("log.thin(2000), milliseconds: the first call, then after 50 new rows")
     for tasks, count in ((5, 20_000), (5, 200_000), (40, 10_000)):
@@ -132,10 +136,10 @@ def summarising() -> None:
         log = RunLog.create(None, run_info(tasks))
         for record in records[:count]:
             log.append(record)
-        first = {table: seconds(lambda table=table: log.thin(2000, table)) for table in ("steps", "pairs", "totals")}
+        first = thinning(log)
         for record in records[count:]:
             log.append(record)
-        again = {table: seconds(lambda table=table: log.thin(2000, table)) for table in first}
+        again = thinning(log)
         cells = "   ".join(f"{table} {first[table] * 1e3:7.1f} {again[table] * 1e3:6.2f}" for table in first)
         print(f"T={tasks:<3} S={count:<8}{cells}")
     print()

@@ -100,7 +100,7 @@ def test_a_file_cut_at_any_byte_gives_its_whole_batches(recorded: Recorded, tmp_
             assert offset == 0 or offset in borders
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(TABLE_FRAMES)), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 def test_a_flipped_byte_gives_what_can_be_saved_or_a_clear_error(
     recorded: Recorded, tmp_path_factory: pytest.TempPathFactory, table: str, where: float, flip: int
@@ -190,6 +190,14 @@ def test_zero_bytes_are_an_empty_table(tmp_path: Path) -> None:
     assert len(opened.validations) == len(log.validations)
 
 
+def test_a_stream_that_cannot_be_read(recorded: Recorded, tmp_path: Path) -> None:
+    path = recorded.copy(tmp_path / "run")
+    (path / "layers.000.arrows").unlink()
+    (path / "layers.000.arrows").mkdir()
+    with pytest.raises(RunLogError, match=r"Could not read .*layers\.000\.arrows"):
+        RunLog.open(path)
+
+
 def test_files_of_another_run(recorded: Recorded, tmp_path: Path) -> None:
     path = recorded.copy(tmp_path / "run")
     content = json.loads((path / "run.json").read_text())
@@ -225,7 +233,7 @@ def test_no_folder_no_run_newer_schema_unreadable(recorded: Recorded, tmp_path: 
         RunLog.open(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=3))
 def test_any_other_run_json_is_read_or_refused(
     recorded: Recorded, tmp_path_factory: pytest.TempPathFactory, where: float, junk: bytes

@@ -46,6 +46,7 @@ BAD = [
     (Event(2, 2, "\ud800"), "Event at step 2"),
     (Event(2, 2, "note", None, {"model": object()}), "object is no JSON value"),
     (Event(2, 2, "note", None, {"$float": "nan"}), "reserved"),
+    (Event(2, 2, "note", None, ["a"]), "detail needs a mapping, a list came"),
     (Event(2, 2, "rewind"), r'detail=\{"to": p\}'),
     (Event(2, 2, "rewind", None, {"to": 1.5}), r'detail=\{"to": p\}'),
     (Measure(1, "noise", 1.0, "middle"), "middle"),
@@ -153,6 +154,11 @@ def test_resume_needs_a_run_and_a_first_step(tmp_path: Path) -> None:
         log.append(step(2))
     with pytest.raises(RunLogError, match="step >= 2"):
         log.append(Event(1, 1, "resume"))
+    log.close()
+    log = RunLog.resume(tmp_path / "run", first_step=9)  # a checkpoint may be newer than the last flushed row
+    with pytest.raises(RunLogError, match="step > 8"):
+        log.append(step(5))
+    assert repr(log) == f"<RunLog {str(tmp_path / 'run')!r}: hand, 2 tasks, step 2, running>"
     log.close()
 
 

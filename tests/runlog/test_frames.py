@@ -122,6 +122,7 @@ def test_validations_events_measures() -> None:
 def test_arrays() -> None:
     log = hand_made()
     assert (len(log), log.last_step, log.time, log.names) == (3, 3, 1.5, ("left", "right"))
+    assert log.recorded_steps.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(log.gramians[0], [[4, -1], [-1, 9]])
     np.testing.assert_array_equal(log.gramian_at(-1), np.zeros((2, 2)))
     np.testing.assert_array_equal(log.losses, [[2, 6], [8, NAN], [1, 1]])

@@ -20,7 +20,7 @@ from tests.runlog.runs import INFO, filled, step, story
 from tests.strategies import streams
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(streams(), st.lists(st.integers(0, 30), max_size=4))
 def test_live_reopened_and_followed_logs_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, stream: tuple, flushes: list[int]
@@ -141,7 +141,7 @@ def test_resuming_supersedes(tmp_path: Path) -> None:
     assert_same_log(RunLog.open(path, segments=2), log)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20)
 @given(streams(), st.lists(st.tuples(st.integers(1, 20), st.booleans()), max_size=3))
 def test_resumed_logs_are_the_same_live_and_read(
     tmp_path_factory: pytest.TempPathFactory, stream: tuple, resumes: list[tuple[int, bool]]

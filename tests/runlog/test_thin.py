@@ -86,7 +86,7 @@ def assert_is_brute_force(log: RunLog, table: str, n: int) -> None:
             np.testing.assert_array_equal(thin[column].to_numpy(), expected[column].to_numpy(), err_msg=column)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(streams(most=60), st.integers(1, 9), st.lists(st.integers(0, 60), max_size=3), st.data())
 def test_thin_is_a_brute_force_grouping(stream: tuple, n: int, calls: list[int], data: st.DataObject) -> None:
     run, records = stream
