@@ -32,7 +32,7 @@ class FigureView(anywidget.AnyWidget):
         height: height in pixels; None takes the figure's `layout.height`, or 400.
     """
 
-    _esm = _HERE / "figure_view.js"
+    _esm = "\n".join((_HERE / f"figure_{part}.js").read_text(encoding="utf-8") for part in ("library", "looks", "view"))
     _css = _HERE / "figure_view.css"
     _plotly = traitlets.Unicode(library.VERSION).tag(sync=True)
     _height = traitlets.Int(allow_none=True).tag(sync=True)

@@ -199,6 +199,7 @@ def test_five_views_share_one_library_and_leave_nothing_behind(notebook):
     book.wait_for(".js-plotly-plot .scatterlayer", count=2)
     book.wait_until("mtlvizPage.plots === 5 && document.querySelectorAll('.js-plotly-plot .trace').length === 40")
     received = sum(book.received[start:])
+    print({"five views": received})
     assert received < 3_500_000  # the library once (1.5 MB) and five figures of 8 x 2000 points
     assert sum(size > 1_000_000 for size in book.received) == 1
     assert book.page.evaluate("mtlvizPage.libraries.size") == 1
