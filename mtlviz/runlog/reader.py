@@ -71,8 +71,9 @@ class _Stream:
     def first_step(self, store: Store) -> int | None:
         """The first step of the segment, from the header; None while that is not there."""
         if self.schema is None and not self.damaged:
-            for end, message in self._whole_messages()[:1]:
-                self._take_header(end, message, store)
+            data, ends = self._whole_messages()
+            if ends:
+                self._take_header(data[: ends[0] - self.offset], store)
         return None if self.schema is None else int(self.schema.metadata[b"mtlviz.first_step"])
 
     def take(self, store: Store) -> bool:
@@ -105,9 +106,10 @@ class _Stream:
             stacklevel=2,
         )
 
-    def _take_header(self, end: int, message: pa.Buffer, store: Store) -> None:
+    def _take_header(self, message: bytes, store: Store) -> None:
         try:
-            schema = pa.ipc.read_schema(pa.ipc.read_message(message))
+            # Arrow's stream reader checks what kind of message it meets; reading a lone message crashes on a wrong one.
+            schema = pa.ipc.open_stream(pa.BufferReader(message)).schema
         except _UNREADABLE:
             self.damaged = True
             return
@@ -121,17 +123,20 @@ class _Stream:
                 f"tasks are others. Restore the file or {run_folder.RUN}, or move the file away to read the rest."
             )
         self.schema = schema
-        self.offset = end
+        self.offset = len(message)
 
     def _batches(self) -> tuple[list[pa.RecordBatch], list[int]]:
         """The whole batches of the next part of the file, and the offsets: where they begin and where each ends."""
+        assert self.schema is not None
         batches: list[pa.RecordBatch] = []
+        data, whole = self._whole_messages()
         ends = [self.offset]
-        for end, message in self._whole_messages():
+        stream = pa.ipc.open_stream(pa.BufferReader(self.schema.serialize().to_pybytes() + data))
+        for end in whole:
             try:
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(message), self.schema)
+                batch = stream.read_next_batch()
                 batch.validate(full=True)
-            except _UNREADABLE:
+            except (*_UNREADABLE, StopIteration):
                 self.damaged = True
                 break
             batches.append(batch)
@@ -151,23 +156,22 @@ class _Stream:
         store[self.table].extend(block)
         return True
 
-    def _whole_messages(self) -> list[tuple[int, pa.Buffer]]:
-        """The messages that are wholly there in the next part of the file: the offset where each ends, its bytes."""
-        found: list[tuple[int, pa.Buffer]] = []
-        at = 0
+    def _whole_messages(self) -> tuple[bytes, list[int]]:
+        """The whole messages in the next part of the file: their bytes, and the offset where each ends."""
+        data, at = self._bytes(_CHUNK), 0
+        ends: list[int] = []
         try:
-            data = self._bytes(_CHUNK)
             size = message_size(memoryview(data))
             if size is not None and len(data) < size <= self._size() - self.offset:
                 data = self._bytes(size)
-            view, buffer = memoryview(data), pa.py_buffer(data)
+            view = memoryview(data)
             while size is not None and at + size <= len(data):
-                found.append((self.offset + at + size, buffer.slice(at, size)))
                 at += size
+                ends.append(self.offset + at)
                 size = message_size(view[at:])
         except _DamageError:
-            self.damaged = not found  # else these first: the next part will begin with the damage
-        return found
+            self.damaged = not ends  # else these first: the next part will begin with the damage
+        return data[:at], ends
 
     def _bytes(self, most: int) -> bytes:
         try:

@@ -128,6 +128,24 @@ def test_a_flipped_byte_gives_what_can_be_saved_or_a_clear_error(
         assert caught, "rows are missing and nobody was told"
 
 
+def test_no_altered_header_brings_the_process_down(recorded: Recorded, tmp_path: Path) -> None:
+    """The bytes that say what kind of message it is and where its fields lie: pyarrow trusts them in some calls."""
+    path = recorded.copy(tmp_path / "run")
+    file = path / "measures.000.arrows"
+    data = file.read_bytes()
+    outcomes = set()
+    for place in range(8, 64):
+        for value in (0, 1, 2, 3, 255):
+            file.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DamagedLogWarning)
+                try:
+                    outcomes.add(len(RunLog.open(path).measures))
+                except RunLogError:
+                    outcomes.add(-1)
+    assert {0, len(recorded.frames[-1]["measures"])} <= outcomes
+
+
 def test_damage_in_the_middle_is_told_with_file_offset_and_size(recorded: Recorded, tmp_path: Path) -> None:
     path = recorded.copy(tmp_path / "run")
     file = path / "steps.000.arrows"
