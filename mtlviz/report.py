@@ -11,13 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-import mtlviz
-from mtlviz import analysis, figures
+from mtlviz import __version__, analysis, figures
 from mtlviz.analysis.buckets import log_only
 from mtlviz.errors import RunLogError
 from mtlviz.figures import theme
@@ -86,7 +84,7 @@ def _page(log: RunLog) -> str:
         **{name: _article(name, figure) for name, figure in drawn.items()},
         events=_events(now.events),
         configuration=_configuration(dict(now.info.config)),
-        footer=f"Written by mtlviz {html.escape(mtlviz.__version__)}.",
+        footer=f"Written by mtlviz {html.escape(__version__)}.",
         figures=_script_json({name: _bare(figure) for name, figure in drawn.items()}),
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
     )
@@ -168,7 +166,7 @@ def _article(name: str, figure: go.Figure) -> str:
 
 def _bare(figure: go.Figure) -> dict[str, Any]:
     """Return the figure without its heading, which stands above it as text."""
-    bare = figure.to_plotly_json()
+    bare = json.loads(figure.to_json())  # arrays as base64, what is not finite as null
     layout = dict(bare["layout"])
     layout.pop("template", None)
     layout.pop("title", None)
@@ -181,26 +179,8 @@ def _bare(figure: go.Figure) -> dict[str, Any]:
 
 def _script_json(content: Any) -> str:
     """Return JSON that may stand inside a script element: no text in it can close the element."""
-    text = json.dumps(content, cls=_Encoder, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-class _Encoder(json.JSONEncoder):
-    """Arrays as lists with null where they are not finite, to four more digits than a screen shows."""
-
-    def default(self, o: Any) -> Any:
-        if isinstance(o, np.ndarray):
-            return self._listed(o)
-        if isinstance(o, np.generic):
-            return o.item()
-        return super().default(o)
-
-    def _listed(self, array: np.ndarray) -> list[Any]:
-        if array.dtype.kind != "f":
-            return list(array.tolist())
-        if array.ndim > 1:
-            return [self._listed(row) for row in array]
-        return [float(f"{value:.7g}") if np.isfinite(value) else None for value in array.tolist()]
 
 
 def _events(events: pd.DataFrame) -> str:

@@ -21,9 +21,15 @@ NAN = float("nan")
 
 
 def step(
-    number: int, J: Floats, losses: list[float], weights: list[float], *, position: int | None = None, layers: bool = True
+    number: int,
+    J: Floats,
+    losses: list[float],
+    weights: list[float],
+    *,
+    position: int | None = None,
+    layers: bool = True,
 ) -> Step:
-    """A step with the gradients J (T, P); the first coordinate is layer one, the rest layer two. NaN rows are absent."""
+    """A step with the gradients J (T, P): the first coordinate is layer one, the rest layer two; NaN rows: absent."""
     parts = np.stack([J[:, :1] @ J[:, :1].T, J[:, 1:] @ J[:, 1:].T])
     absent = np.isnan(losses)
     return Step(
@@ -81,12 +87,18 @@ def filled(info: RunInfo, records: list[Record]) -> RunLog:
     return log
 
 
-def long_run(count: int, *, tasks: int = 5, seed: int = 0, names: list[str] | None = None, layers: bool = True) -> RunLog:
+def long_run(count: int, *, tasks: int = 5, names: list[str] | None = None, layers: bool = True) -> RunLog:
+    """The log of `made`."""
+    return filled(*made(count, names=names or [f"task {i}" for i in range(tasks)], layers=layers))
+
+
+def made(count: int, *, names: list[str], seed: int = 0, layers: bool = True) -> tuple[RunInfo, list[Record]]:
     """A made run with everything that a log can hold: absent tasks, a rewind, layers, validations of three metrics."""
     rng = np.random.default_rng(seed)
-    names = names or [f"task {i}" for i in range(tasks)]
     metrics = ("accuracy (%)", "(1 − RMSE) × 100", "PR-AUC × 100")
-    kinds = tuple(TaskInfo(name, metrics[i % 3], "max", samples={"train": 100 * (i + 1)}) for i, name in enumerate(names))
+    kinds = tuple(
+        TaskInfo(name, metrics[i % 3], "max", samples={"train": 100 * (i + 1)}) for i, name in enumerate(names)
+    )
     records: list[Record] = [Event(0, 0, "start")]
     back, base = 0, rng.normal(size=(len(names), 12)) + 0.2
     for n in range(1, count + 1):
@@ -103,5 +115,7 @@ def long_run(count: int, *, tasks: int = 5, seed: int = 0, names: list[str] | No
         if n == 2 * count // 3:
             back = count // 10
             records.append(Event(n, n - back, "rewind", names[0], {"to": n - back}))
-    info = RunInfo("made", kinds, layers=("conv", "fc") if layers else (), config={"weighting": "equal", "steps": count})
-    return filled(info, records)
+    info = RunInfo(
+        "made", kinds, layers=("conv", "fc") if layers else (), config={"weighting": "equal", "steps": count}
+    )
+    return info, records

@@ -79,7 +79,7 @@ def test_conflict_rates_by_hand() -> None:
 
 
 @given(stream=streams(tasks=(1, 4)), n=st.integers(1, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_conflict_rates_are_those_of_the_full_frame(stream: tuple, n: int) -> None:
     log = filled(*stream)
     frame, pairs = analysis.conflict_rate(log, n=n), log.pairs
@@ -99,7 +99,7 @@ def test_conflict_rates_are_those_of_the_full_frame(stream: tuple, n: int) -> No
 
 
 @given(stream=streams(tasks=(2, 4)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_log_and_its_frame_of_pairs_agree(stream: tuple) -> None:
     log = filled(*stream)
     if not len(log):
@@ -113,7 +113,7 @@ def test_a_log_and_its_frame_of_pairs_agree(stream: tuple) -> None:
 
 
 @given(stream=streams(tasks=(1, 4)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_matrix_is_symmetric_with_cosines(stream: tuple) -> None:
     log = filled(*stream)
     frame, T = analysis.conflict_matrix(log), len(log.names)

@@ -67,11 +67,15 @@ def test_discarded_steps_are_kept_and_marked() -> None:
     marked = frame.drop_duplicates("step").set_index("step")["discarded"]
     assert marked.to_dict() == {1.0: False, 2.0: False, 3.0: True, 4.0: True, 5.0: False}
     few = analysis.losses(rewound(), n=3).drop_duplicates("step_first")
-    assert few[["step_first", "step_last", "discarded"]].to_numpy().tolist() == [[1, 2, False], [3, 4, True], [5, 5, False]]
+    assert few[["step_first", "step_last", "discarded"]].to_numpy().tolist() == [
+        [1, 2, False],
+        [3, 4, True],
+        [5, 5, False],
+    ]
 
 
 @given(stream=streams(), n=st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_buckets_lose_nothing(stream: tuple, n: int) -> None:
     """Whatever the number of buckets: counts and sums of the buckets are those of the full frame."""
     log = filled(*stream)
@@ -87,7 +91,7 @@ def test_buckets_lose_nothing(stream: tuple, n: int) -> None:
 
 
 @given(stream=streams())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_stored_frame_gives_what_the_log_gives(stream: tuple) -> None:
     log = filled(*stream)
     for name in ("losses", "gradient_norms", "relative_rates", "weights", "rate_variance"):
@@ -96,7 +100,7 @@ def test_a_stored_frame_gives_what_the_log_gives(stream: tuple) -> None:
 
 
 @given(stream=streams(tasks=(2, 4)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_shares_of_the_tasks_present_sum_to_one_where_there_is_an_update(stream: tuple) -> None:
     log = filled(*stream)
     frame = analysis.shares(log, n=1000)
@@ -140,7 +144,9 @@ def test_an_empty_log_gives_an_empty_frame_with_the_same_columns(name: str) -> N
 
 
 def test_wrong_sources_are_named() -> None:
-    with pytest.raises(FrameError, match=r"losses needs a RunLog or a frame like log\.steps, but got str.*RunLog\.open"):
+    with pytest.raises(
+        FrameError, match=r"losses needs a RunLog or a frame like log\.steps, but got str.*RunLog\.open"
+    ):
         analysis.losses("runs/demo")  # type: ignore[arg-type]
     with pytest.raises(FrameError, match=r"missing: task, loss; got: step, discarded"):
         analysis.losses(pd.DataFrame({"step": [1], "discarded": [False]}))

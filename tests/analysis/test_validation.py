@@ -31,7 +31,7 @@ def test_a_discarded_or_nonfinite_value_is_never_the_best() -> None:
 
 
 @given(stream=streams())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_one_best_a_task_and_none_better(stream: tuple) -> None:
     log = filled(*stream)
     frame = analysis.validations(log)
@@ -47,7 +47,7 @@ def test_one_best_a_task_and_none_better(stream: tuple) -> None:
 
 def test_a_frame_needs_directions() -> None:
     log = hand()
-    with pytest.raises(FrameError, match="direction.*not so for: a, b"):
+    with pytest.raises(FrameError, match=r"direction.*not so for: a, b"):
         analysis.validations(log.validations)
     with pytest.raises(FrameError, match="not so for: b"):
         analysis.validations(log.validations, directions={"a": "max", "b": "down"})
