@@ -26,7 +26,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 sample: .venv/ready  ## record data_samples/run_digits anew
-	$(BIN)/python -m data_samples.record
+	$(BIN)/python data_samples/record.py
 
 soak: .venv/ready chromium  ## the long tests
 	$(BIN)/python -m pytest -m soak

@@ -126,12 +126,16 @@ class Run:
         self._stopping.set()
         self._going.set()
 
+    def join(self, timeout: float | None = None) -> bool:
+        """Blocks until the run ends, at most `timeout` seconds; whether it has ended, however it did."""
+        return self._done.wait(timeout)
+
     def wait(self, timeout: float | None = None) -> Run:
         """Blocks until the run ends, at most `timeout` seconds.
 
         Raises: the run's own error with its traceback if it failed; TimeoutError.
         """
-        if not self._done.wait(timeout):
+        if not self.join(timeout):
             raise TimeoutError(f"the run is still {self.state} at step {self.step} of {self.steps} after {timeout} s")
         self._thread.join()
         if self._error is not None:

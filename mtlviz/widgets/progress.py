@@ -13,13 +13,14 @@ ENDED = frozenset({"finished", "stopped", "failed", "interrupted"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a run; `planned`, `speed` (steps a second) and `left` (seconds) are None where nobody can tell."""
+    """A moment of a run; `planned`, `speed` (steps a second), `left` and `took` (seconds) are None where unknown."""
 
     state: str
     step: int
     planned: int | None
     speed: float | None
-    left: float | None
+    left: float | None = None
+    took: float | None = None  # once it has ended, pauses included
 
     def text(self) -> str:
         """The status line, as plain text."""
@@ -29,6 +30,8 @@ class Progress:
             parts.append(f"{self.speed:,.0f} steps/s" if self.speed >= 10 else f"{self.speed:.2g} steps/s")
         if self.left is not None:
             parts.append(f"{duration(self.left)} left")
+        if self.took is not None:
+            parts.append(f"in {duration(self.took)}")
         return " · ".join(parts)
 
 
@@ -39,15 +42,12 @@ class Speedometer:
         self._seen: deque[tuple[float, int]] = deque()
 
     def reading(self, state: str, step: int, seconds: float, planned: int | None) -> Progress:
-        """The progress at this moment.
-
-        seconds: the run's own clock at its last recorded step, which tells the mean speed once it has ended.
-        """
+        """The progress at this moment; `seconds` is the run's own clock at its last recorded step."""
         if state in ENDED:
-            return Progress(state, step, planned, step / seconds if seconds > 0 else None, None)
+            return Progress(state, step, planned, None, took=seconds)
         if state != "running":
             self._seen.clear()
-            return Progress(state, step, planned, None, None)
+            return Progress(state, step, planned, None)
         now = time.monotonic()
         self._seen.append((now, step))
         while len(self._seen) > 2 and now - self._seen[0][0] > RECENT:

@@ -306,9 +306,8 @@ class Notebook:
     def click(self, label: str, *, timeout: float = 20) -> None:
         """Clicks the visible button or tab in the notebook with exactly this label."""
         inside = self.page.locator(".jp-Notebook")
-        named = inside.get_by_role("button", name=label, exact=True).or_(
-            inside.get_by_role("tab", name=label, exact=True)
-        )
+        text = re.compile(rf"^\s*{re.escape(label)}\s*$")  # by text, since an icon is part of a button's name
+        named = inside.get_by_role("button").or_(inside.get_by_role("tab")).filter(has_text=text)
         named.locator("visible=true").first.click(timeout=timeout * 1000)
 
     def theme(self, name: str) -> None:

@@ -1,0 +1,138 @@
+"""The command line: a demo, JupyterLab on the first notebook, and the report of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mtlviz.errors import MtlvizError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mtlviz.runlog.log import RunLog
+    from mtlviz.training.run import Run
+
+NOTEBOOK = Path("notebooks/01_watch_a_run.ipynb")
+
+app = typer.Typer(
+    help="Shows why multi-task learning goes wrong, live, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run; a run that is there is replaced.")
+    ] = Path("runs/demo"),
+    weighting: Annotated[str, typer.Option("--weighting", "-w", help="Name of a weighting method.")] = "equal",
+    steps: Annotated[int, typer.Option("--steps", "-n", help="Updates to do.")] = 3000,
+    seed: Annotated[int, typer.Option("--seed", help="Of data, initial parameters and batches.")] = 0,
+) -> None:
+    """Train five tasks on real digits, print what became of them, and write the run and its report."""
+    print("Loading PyTorch and the digits ...", flush=True)
+    import torch
+
+    import mtlviz as mv
+
+    torch.set_num_threads(1)  # the model is so small that threads would only wait for each other
+    try:
+        run = mv.start(mv.data.digits(seed=seed), weighting=weighting, steps=steps, seed=seed, log=out, overwrite=True)
+        _follow(run)
+        run.wait()
+        written = mv.report.report(run.log, out / "report.html")
+    except (MtlvizError, ValueError) as error:
+        _stop(error)
+    print(f"\nWhat became of the five tasks, trained with {weighting} weights:\n")
+    print(table_text(run.log))
+    print("\nshare of update: how much of each step's move of the trunk is along the task's own weighted gradient.")
+    print("conflict rate: how often the task's gradient and another's point against each other (⟨g_a, g_b⟩ < 0).")
+    print(f"\nThe run:    {out}\nThe report: {written} (open it in any browser)")
+    print(f"Watch one:  make lab, or: {Path(sys.executable).name} -m mtlviz lab")
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the first notebook."""
+    notebook = next(
+        (place / NOTEBOOK for place in (Path.cwd(), *Path.cwd().parents) if (place / NOTEBOOK).exists()), None
+    )
+    if notebook is None:
+        _stop(f"{NOTEBOOK} is not here; run this in a checkout of mtlviz")
+    command = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    try:
+        raise typer.Exit(subprocess.call(command))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The HTML file [default: RUN/report.html].")] = None,
+) -> None:
+    """Write one HTML file with every figure of a run; it opens offline in any browser."""
+    from mtlviz.report import report as written
+    from mtlviz.runlog.log import RunLog
+
+    try:
+        print(written(RunLog.open(run), out or run / "report.html"))
+    except MtlvizError as error:
+        _stop(error)
+
+
+def table_text(log: RunLog) -> str:
+    """The tasks of a run as a table of plain text."""
+    from mtlviz.analysis import task_table
+
+    table = task_table(log)
+    test = log.measures.query("name == 'test'").set_index("task").value
+    columns = {
+        "task": table.task.astype(str),
+        "metric": table.metric,
+        "final (validation)": _numbers(table.final, "{:.1f}"),
+        "test": _numbers(test.reindex(table.task.astype(str)), "{:.1f}"),
+        "best": _numbers(table.best, "{:.1f}"),
+        "at step": table.best_step.astype("object").fillna("–").astype(str),
+        "share of update": _numbers(100 * table.share, "{:.0f} %"),
+        "conflict rate": _numbers(100 * table.conflict_rate, "{:.0f} %"),
+        "labels": table.train_samples.astype("object").fillna("–").astype(str),
+    }
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    widths = [max(len(str(row[i])) for row in rows) for i in range(len(columns))]
+    lines = [
+        "  ".join(
+            f"{cell!s:<{w}}" if i < 2 else f"{cell!s:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def _numbers(values: pd.Series, form: str) -> list[str]:
+    return [form.format(value) if value == value else "–" for value in values]
+
+
+def _follow(run: Run) -> None:
+    """A progress bar until the run ends."""
+    from tqdm import tqdm
+
+    with tqdm(total=run.steps, unit=" steps", dynamic_ncols=True) as bar:
+        while not run.join(0.2):
+            bar.update(run.step - bar.n)
+        bar.update(run.step - bar.n)
+
+
+def _stop(error: object) -> NoReturn:
+    print(f"mtlviz: {error}", file=sys.stderr)
+    raise typer.Exit(1)
