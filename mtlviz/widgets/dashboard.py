@@ -46,8 +46,8 @@ class Dashboard(ipywidgets.VBox):
         self._pictures_changed = False
         self._error: dict[str, Any] | None = None
         info = self.run_log.info
-        title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
-        self.controls = Controls(title, self._run, self._wake)
+        self._title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
+        self.controls = Controls(self._title, self._run, self._wake)
         self.curves, self.balance = tabs.curves(), tabs.balance()
         self.conflict = tabs.ConflictTab(self._wake, self._publishing)
         self._tabs = (self.curves, self.balance, self.conflict)
@@ -55,7 +55,7 @@ class Dashboard(ipywidgets.VBox):
         self.tab.observe(self._turned, "selected_index")
         self.trouble = ipywidgets.HTML(layout=ipywidgets.Layout(display="none"))
         super().__init__([self.controls, self.trouble, self.tab])
-        self._kept = KeptDisplay(self, f"Dashboard of {title}")
+        self._kept = KeptDisplay(self, f"Dashboard of {self._title}")
         for tab in self._tabs:
             for view in tab.views.values():
                 view.on_picture(self._took_picture)
@@ -112,14 +112,14 @@ class Dashboard(ipywidgets.VBox):
             self._settled = True
         if self._pictures_changed:
             self._pictures_changed = False
-            self._keep_picture(log)
+            self._keep_picture()
         return not ended
 
-    def _keep_picture(self, log: RunLog) -> None:
+    def _keep_picture(self) -> None:
         taken = [view.picture for tab in self._tabs for view in tab.views.values()]
         pictures = [picture for picture in taken if picture is not None]
         if pictures and self._progress is not None:
-            self._kept.keep(composed(f"{log.info.problem} · {self._progress.text()}", pictures))
+            self._kept.keep(composed(f"{self._title} · {self._progress.text()}", pictures))
 
     def _show_trouble(self, traceback: str) -> None:
         self.trouble.value = failure("The dashboard could not draw", "the run itself is not touched", traceback)

@@ -162,14 +162,18 @@ def test_nan_stops_with_task_and_step_and_keeps_the_log(value: float, through: s
     problem = mv.Problem(tasks=tasks, trunk=nn.Linear(6, 4), train=(x, {"kind": x[:, 0], "size": x[:, 1]}))
     training = mv.train(problem, steps=10)
     log = mv.RunLog.create(None, training)
-    good = None
-    with pytest.raises(NonFiniteError, match=message):
+    good: list[torch.Tensor] = []
+
+    def record_all() -> None:
         for record in training:
             log.append(record)
             if isinstance(record, Step):
-                good = _parameters(training.model)
+                good.append(_parameters(training.model))
+
+    with pytest.raises(NonFiniteError, match=message):
+        record_all()
     assert len(log) == 3
-    assert torch.equal(_parameters(training.model), good)  # the broken update was not made
+    assert torch.equal(_parameters(training.model), good[-1])  # the broken update was not made
     event = log.events.iloc[-1]
     assert (event.kind, event.task, event.step) == ("nonfinite", "size", 3)
     assert event.detail["update"] == 4

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import mtlviz as mv
 from mtlviz.errors import NonFiniteError, ProblemError, RunLogError
