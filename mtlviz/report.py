@@ -23,6 +23,7 @@ from mtlviz.runlog import RunLog
 
 MOST_EVENTS = 200
 HEADING = 40  # pixels that a heading takes inside a figure
+NOTE = 96  # pixels for a note in place of a figure
 
 
 FIGURES: dict[str, Callable[[RunLog], go.Figure]] = {
@@ -156,7 +157,7 @@ def _swatch(index: int) -> str:
 def _article(name: str, figure: go.Figure) -> str:
     """Return a figure's heading and the place where the page draws it."""
     question, quantity = figure.layout.meta["question"], figure.layout.meta["quantity"]
-    height = figure.layout.height - HEADING
+    height = figure.layout.height - HEADING if figure.data else NOTE
     plot = f'<div id="figure-{name}" role="img" aria-label="{question}"></div>'
     return (
         f'<h3>{question}</h3>\n<p class="quantity">{quantity}</p>\n'
@@ -172,7 +173,7 @@ def _bare(figure: go.Figure) -> dict[str, Any]:
     layout.pop("title", None)
     if "legend" in layout:
         layout["legend"] = {key: value for key, value in layout["legend"].items() if key != "title"}
-    layout["margin"] = layout["margin"] | {"t": theme.MARGIN["t"]}
+    layout["margin"] = layout["margin"] | {"t": 4}
     layout.pop("height")  # the page gives it
     return {"data": bare["data"], "layout": layout}
 

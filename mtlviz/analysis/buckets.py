@@ -13,7 +13,7 @@ from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog
 
 POINTS = 200
-"""At most so many buckets a curve unless told otherwise: few enough that the means are smooth in a run of any length."""
+"""At most so many buckets a curve unless told otherwise: so few that the means are smooth in a run of any length."""
 
 KEYS: dict[str, tuple[str, ...]] = {
     "steps": ("task",),

@@ -116,16 +116,15 @@ def weights(source: Source, *, n: int = POINTS) -> pd.DataFrame:
     Args, Raises: as `losses`.
 
     Returns:
-        Columns step, step_first, step_last, discarded, task, weight (bucket mean of the raw weights, in the method's
-        own scale; a step where the task is absent counts as 0), weight_min, weight_max, normalised (the mean weight
-        divided by the sum of the bucket's absolute mean weights; NaN where all are 0) and count.
+        Columns step, step_first, step_last, discarded, task, weight (bucket mean over the steps where the task is
+        present, in the method's own scale), normalised (that mean divided by the sum of the bucket's absolute means;
+        NaN where all are 0) and count (steps where the task is present; 0 gives NaN).
     """
-    curve = _curve(source, "weight", n=n, needs="weights")
-    total = curve["weight"].abs().groupby(curve["step_first"]).transform("sum").to_numpy()
-    raw = curve["weight"].to_numpy()
-    normalised = np.divide(raw, total, out=np.full(len(raw), np.nan), where=total > 0)
-    curve.insert(len(curve.columns) - 1, "normalised", normalised)
-    return curve
+    summary = summaries(source, "steps", ("weight", "loss"), n=n, needs="weights")
+    present = summary["loss_count"].to_numpy(np.int64)  # an absent task has weight 0, which adds nothing to the sum
+    curve = placed(summary, ("task",)).assign(weight=mean(summary["weight_sum"], present))
+    total = curve["weight"].abs().groupby(curve["step_first"]).transform("sum")
+    return curve.assign(normalised=mean(curve["weight"], total), count=present)
 
 
 def _curve(source: Source, quantity: str, *, n: int, needs: str) -> pd.DataFrame:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from mtlviz.errors import FrameError
 from mtlviz.figures import theme
-from mtlviz.figures.lines import CROWDED, Pen, finite, needed, traces
+from mtlviz.figures.lines import CROWDED, Pen, finite, needed, rows, traces
 
 WRITTEN = 12  # tasks up to which a cell has room for its number
 AXIS_NAME = 16  # characters of a name beside a heat map
@@ -65,8 +67,10 @@ def conflict_matrix(frame: pd.DataFrame, *, value: str = "cosine") -> go.Figure:
         "zeroline": False,
         "automargin": True,
     }
-    shared = theme.layout(question, f"{says}<br>{when}", legend=False) | {"hovermode": "closest"}
-    return go.Figure({"data": [heat], "layout": shared | {"xaxis": ticks, "yaxis": ticks | {"autorange": "reversed"}}})
+    height = max(theme.HEIGHT, 120 + 16 * T)
+    shared = theme.layout(question, f"{says}<br>{when}", legend=False, height=height) | {"hovermode": "closest"}
+    axes = {"xaxis": ticks | {"autotickangles": [0, -45, -90]}, "yaxis": ticks | {"autorange": "reversed"}}
+    return theme.figure([heat], shared | axes)
 
 
 def conflict_rate(frame: pd.DataFrame, *, by: str = "task") -> go.Figure:
@@ -91,11 +95,11 @@ def conflict_rate(frame: pd.DataFrame, *, by: str = "task") -> go.Figure:
         return theme.noted(question, says, "A conflict takes two tasks." if one else "No step with two tasks yet.")
     lines = _rate_lines(frame, by)
     crowded = len(lines) > CROWDED
-    groups = [traces(rows, "conflict_rate", pen, band=False, positive=False, crowded=crowded) for rows, pen in lines]
+    groups = [traces(line, "conflict_rate", pen, band=False, positive=False, crowded=crowded) for line, pen in lines]
     data = [trace for layer in zip(*groups, strict=True) for trace in layer]
     axis = theme.value_axis("conflict rate", zero_line=True) | {"range": [-0.02, 1.02], "tickformat": ".0%"}
     shared = theme.layout(question, says) | {"hovermode": "closest" if crowded else "x unified"}
-    return go.Figure({"data": data, "layout": shared | {"xaxis": theme.step_axis(frame["step"]), "yaxis": axis}})
+    return theme.figure(data, shared | {"xaxis": theme.step_axis(frame["step"]), "yaxis": axis})
 
 
 def layer_conflict(frame: pd.DataFrame, *, value: str = "cosine") -> go.Figure:
@@ -124,12 +128,8 @@ def layer_conflict(frame: pd.DataFrame, *, value: str = "cosine") -> go.Figure:
     ticks = {"tickmode": "array", "tickvals": np.arange(len(layers)), "ticktext": names, "automargin": True}
     axis = ticks | {"showgrid": False, "zeroline": False, "autorange": "reversed"}
     shared = theme.layout(question, says, legend=False, height=max(260, 120 + 26 * len(layers)))
-    return go.Figure(
-        {
-            "data": data,
-            "layout": shared | {"hovermode": "closest", "xaxis": theme.step_axis(frame["step"]), "yaxis": axis},
-        }
-    )
+    shared |= {"hovermode": "closest", "xaxis": theme.step_axis(frame["step"]), "yaxis": axis}
+    return theme.figure(data, shared)
 
 
 def _scale(value: str, figure: str) -> tuple[dict[str, Any], str, str]:
@@ -151,38 +151,38 @@ def _scale_bar(unit: str) -> dict[str, Any]:
     }
 
 
-def _rate_lines(frame: pd.DataFrame, by: str) -> list[tuple[pd.DataFrame, Pen]]:
+def _rate_lines(frame: pd.DataFrame, by: str) -> list[tuple[dict[str, NDArray[Any]], Pen]]:
     """Return the rows and the pen of each line, all pairs together last, so that it lies on top."""
     tasks = theme.names(frame["task_a"])
-    names = theme.short_names(tasks)
-    at_a, at_b = theme.places(frame["task_a"]), theme.places(frame["task_b"])
-    of = frame["of"].to_numpy()
-    whole = (frame[of == "all"], Pen("all pairs", theme.NEUTRAL, width=3.5))
-    if len(tasks) == 2:
-        return [(whole[0], Pen(f"{names[0]} × {names[1]}", theme.NEUTRAL, width=3.5))]
-    result = []
-    if by == "task":
-        for index, name in enumerate(names):
-            result.append((frame[(of == "task") & (at_a == index)], Pen(name, theme.colour(index), theme.dash(index))))
+    names, T = theme.short_names(tasks), len(tasks)
+    a, b = theme.places(frame["task_a"]), theme.places(frame["task_b"])
+    kind = {of: (frame["of"] == of).to_numpy() for of in ("all", "task", "pair")}
+    if T == 2:
+        lines = [(kind["all"], Pen(f"{names[0]} × {names[1]}", theme.NEUTRAL, width=3.5))]
+    elif by == "task":
+        lines = [(kind["task"] & (a == i), Pen(names[i], theme.colour(i), theme.dash(i))) for i in range(T)]
     else:
-        for a in range(len(tasks)):
-            for b in range(a + 1, len(tasks)):
-                pen = Pen(f"{names[a]} × {names[b]}", theme.colour(a), theme.DASHES[b % len(theme.DASHES)])
-                result.append((frame[(of == "pair") & (at_a == a) & (at_b == b)], pen))
-    return [*result, whole]
+        pens = {
+            (i, j): Pen(f"{names[i]} × {names[j]}", theme.colour(i), theme.DASHES[j % len(theme.DASHES)])
+            for i, j in combinations(range(T), 2)
+        }
+        lines = [(kind["pair"] & (a == i) & (b == j), pen) for (i, j), pen in pens.items()]
+    if T > 2:
+        lines.append((kind["all"], Pen("all pairs", theme.NEUTRAL, width=3.5)))
+    return [(rows(frame, ("step", "discarded", "conflict_rate"), chosen), pen) for chosen, pen in lines]
 
 
 def _layers_by_step(
     frame: pd.DataFrame, value: str, full: list[str], scale: dict[str, Any], *, gone: bool
 ) -> dict[str, Any]:
     """Return the heat map of the discarded or of the surviving steps."""
-    row = frame["discarded"].to_numpy(bool) == gone
-    rows = frame[row]
+    chosen = frame["discarded"].to_numpy(bool) == gone
+    part = frame[chosen]
     steps = np.unique(frame["step"].to_numpy(np.float64))
-    at = theme.places(frame["layer"])[row], np.searchsorted(steps, rows["step"].to_numpy(np.float64))
+    at = theme.places(frame["layer"])[chosen], np.searchsorted(steps, part["step"].to_numpy(np.float64))
     cells = {name: np.full((len(full), len(steps)), np.nan) for name in ("cosine", "conflict_rate", "count")}
     for name, table in cells.items():
-        table[at] = rows[name].to_numpy(np.float64)
+        table[at] = part[name].to_numpy(np.float64)
     return scale | {
         "x": steps,
         "y": np.arange(len(full)),

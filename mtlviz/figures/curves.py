@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mtlviz.figures import theme
-from mtlviz.figures.lines import CROWDED, Pen, finite, is_positive, needed, traces
+from mtlviz.figures.lines import CROWDED, Pen, finite, is_positive, needed, rows, traces
 
 PLACE = ("step", "discarded")
 BANDS = 6  # tasks up to which bands can be told apart
@@ -60,7 +61,7 @@ def shares(frame: pd.DataFrame) -> go.Figure:
         flatten all else.
     """
     question, quantity = "Which task moves the trunk?", "share of the update (below 0: moved against the task)"
-    look = _Look("shares", "share", question, quantity, "share of the update", linear=True, bands=False)
+    look = _Look("shares", "share", question, quantity, "share of the update", linear=True)
     return _per_task(frame, look)
 
 
@@ -71,23 +72,17 @@ def weights(frame: pd.DataFrame, *, normalised: bool = True) -> go.Figure:
         frame: as `analysis.weights` returns it.
         normalised: draw w / Σ|w|, comparable between methods; False draws the raw weights in the method's own scale.
 
-    Returns, Raises: as `losses`; no bands on normalised weights.
+    Returns:
+        Per task a faint line, then per task a line.
+
+    Raises:
+        FrameError: a column is missing.
     """
     question = "What does the weighting favour?"
     if normalised:
-        look = _Look(
-            "weights",
-            "normalised",
-            question,
-            "weight of each task, w / Σ|w|",
-            "weight w / Σ|w|",
-            linear=True,
-            bands=False,
-        )
+        look = _Look("weights", "normalised", question, "weight of each task, w / Σ|w|", "weight w / Σ|w|", linear=True)
     else:
-        look = _Look(
-            "weights", "weight", question, "weight of each task, as the method gives it", "weight w", linear=True
-        )
+        look = _Look("weights", "weight", question, "weight of each task, as given", "weight w", linear=True)
     return _per_task(frame, look)
 
 
@@ -104,32 +99,26 @@ def rate_variance(frame: pd.DataFrame) -> go.Figure:
     if not np.isfinite(finite(frame["rate_variance"])).any():
         return theme.noted(question, quantity, "No step with relative rates yet.")
     positive = is_positive(frame["rate_variance"])
-    data = traces(frame, "rate_variance", Pen("variance between tasks", theme.colour(0)), band=True, positive=positive)
+    line = rows(frame, (*PLACE, "rate_variance", "rate_variance_min", "rate_variance_max"), np.ones(len(frame), bool))
+    data = traces(line, "rate_variance", Pen("variance between tasks", theme.colour(0)), band=True, positive=positive)
     axes = {"xaxis": theme.step_axis(frame["step"]), "yaxis": theme.value_axis("variance of L / ‖g‖", log=positive)}
-    return go.Figure({"data": data, "layout": theme.layout(question, quantity) | axes})
+    return theme.figure(data, theme.layout(question, quantity) | axes)
 
 
+@dataclass(frozen=True, slots=True)
 class _Look:
-    """What tells one figure of tasks from the next."""
+    """What tells one figure of tasks from the next; a linear axis shows zero, and no bands."""
 
-    def __init__(
-        self,
-        figure: str,
-        quantity: str,
-        question: str,
-        says: str,
-        unit: str,
-        *,
-        linear: bool = False,
-        bands: bool = True,
-    ) -> None:
-        self.figure, self.quantity = figure, quantity
-        self.question, self.says, self.unit = question, says, unit
-        self.linear, self.bands = linear, bands
+    figure: str
+    quantity: str
+    question: str
+    says: str
+    unit: str
+    linear: bool = False
 
 
 def _per_task(frame: pd.DataFrame, look: _Look) -> go.Figure:
-    ends = (f"{look.quantity}_min", f"{look.quantity}_max") if look.bands else ()
+    ends = () if look.linear else (f"{look.quantity}_min", f"{look.quantity}_max")
     needed(frame, (*PLACE, "task", look.quantity, *ends), look.figure)
     if not np.isfinite(finite(frame[look.quantity])).any():
         return theme.noted(look.question, look.says, "No step recorded yet." if frame.empty else "No finite value yet.")
@@ -138,15 +127,16 @@ def _per_task(frame: pd.DataFrame, look: _Look) -> go.Figure:
     crowded = len(np.unique(places)) > CROWDED
     groups: list[list[dict[str, Any]]] = []
     for index, name in enumerate(theme.short_names(tasks)):
-        rows = frame[places == index]
-        if len(rows):
+        chosen = places == index
+        if chosen.any():
             pen = Pen(name, theme.colour(index), theme.dash(index), 1.4 if crowded else 2.0)
-            band = look.bands and len(tasks) <= BANDS
-            groups.append(traces(rows, look.quantity, pen, band=band, positive=log, crowded=crowded))
+            band = not look.linear and len(tasks) <= BANDS
+            line = rows(frame, (*PLACE, look.quantity, *ends), chosen)
+            groups.append(traces(line, look.quantity, pen, band=band, positive=log, crowded=crowded))
     data = [trace for layer in zip(*groups, strict=True) for trace in layer]  # all bands, all faint parts, all lines
     axes = {
         "xaxis": theme.step_axis(frame["step"]),
         "yaxis": theme.value_axis(look.unit, log=log, zero_line=look.linear),
     }
     shared = theme.layout(look.question, look.says) | axes | {"hovermode": "closest" if crowded else "x unified"}
-    return go.Figure({"data": data, "layout": shared})
+    return theme.figure(data, shared)

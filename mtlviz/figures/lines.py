@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,28 +49,33 @@ def needed(frame: Any, columns: Sequence[str], figure: str) -> None:
         )
 
 
+def rows(frame: pd.DataFrame, columns: Sequence[str], chosen: Flags) -> dict[str, NDArray[Any]]:
+    """Return the chosen rows of some columns, as arrays: far cheaper than a frame per line."""
+    return {column: frame[column].to_numpy()[chosen] for column in columns}
+
+
 def traces(
-    frame: pd.DataFrame, quantity: str, pen: Pen, *, band: bool, positive: bool, crowded: bool = False
+    line: Mapping[str, NDArray[Any]], quantity: str, pen: Pen, *, band: bool, positive: bool, crowded: bool = False
 ) -> list[dict[str, Any]]:
     """Return the traces of one line in this order: the band (where asked), the faint discarded part, the line.
 
     Args:
-        frame: step, discarded and the quantity (for a band also `_min` and `_max`), a row per point.
+        line: step, discarded and the quantity (for a band also `_min` and `_max`), a value per point each.
         quantity: the column to draw.
         pen: how it looks.
         band: whether to fill between minimum and maximum.
         positive: whether the axis is logarithmic: values of 0 and below become gaps.
         crowded: whether a point is hovered alone, and so says its step itself.
     """
-    order = np.argsort(frame["step"].to_numpy(), kind="stable")
-    step, gone = frame["step"].to_numpy(np.float64)[order], frame["discarded"].to_numpy(bool)[order]
-    value = finite(frame[quantity], positive=positive)[order]
+    order = np.argsort(line["step"], kind="stable")
+    step, gone = line["step"].astype(np.float64)[order], line["discarded"].astype(bool)[order]
+    value = finite(line[quantity], positive=positive)[order]
     shared = {"type": "scatter", "name": pen.name, "legendgroup": pen.name}
-    line = {"color": pen.colour, "dash": pen.dash, "width": pen.width}
+    stroke = {"color": pen.colour, "dash": pen.dash, "width": pen.width}
     hover = ("step %{x:,.0f}<br>" if crowded else "") + "%{y:.4~g}"
     result = []
     if band:
-        low, high = (finite(frame[f"{quantity}_{end}"], positive=positive)[order] for end in ("min", "max"))
+        low, high = (finite(line[f"{quantity}_{end}"], positive=positive)[order] for end in ("min", "max"))
         # A minimum of 0 has no place on a logarithmic axis.
         low = np.where(np.isnan(low) & np.isfinite(high), value, low)
         x, y = outline(step, low, high, ~gone)
@@ -83,13 +88,13 @@ def traces(
         x, y = joined(step, value, drawn)
         mode = "lines+markers" if len(step) <= FEW or np.isfinite(y).sum() == 1 else "lines"
         marker = {"color": pen.colour, "size": 4}
-        result.append(shared | {"x": x, "y": y, "mode": mode, "line": line, "marker": marker} | extra)
+        result.append(shared | {"x": x, "y": y, "mode": mode, "line": stroke, "marker": marker} | extra)
     return result
 
 
-def finite(column: pd.Series, *, positive: bool = False) -> Numbers:
+def finite(column: pd.Series | NDArray[Any], *, positive: bool = False) -> Numbers:
     """Return a column as float64 with NaN where it is not finite, or, if asked, not positive."""
-    values = column.to_numpy(np.float64)
+    values = np.asarray(column, np.float64)
     return np.where(np.isfinite(values) & ((values > 0) | (not positive)), values, np.nan)
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from mtlviz.figures import theme
-from mtlviz.figures.lines import CROWDED, Pen, finite, needed, traces
+from mtlviz.figures.lines import CROWDED, Pen, finite, needed, rows, traces
 
 PANEL = 160  # pixels of height per metric
 LABEL = (0.16, 0.13)  # width and height of a label, as a part of a narrow panel
@@ -35,47 +35,46 @@ def validations(frame: pd.DataFrame) -> go.Figure:
     needed(frame, ("step", "discarded", "task", "metric", "value", "best"), "validations")
     if not np.isfinite(finite(frame["value"])).any():
         return theme.noted(question, says, "No validation yet.")
-    tasks, metrics = theme.names(frame["task"]), list(frame["metric"].drop_duplicates())
-    crowded = frame["task"].nunique() > CROWDED
-    panels = {metric: index + 1 for index, metric in enumerate(metrics)}
+    tasks, metrics = theme.names(frame["task"]), [str(metric) for metric in frame["metric"].drop_duplicates()]
+    names, at = theme.short_names(tasks), theme.places(frame["task"])
+    panel = pd.Index(metrics).get_indexer(pd.Index(frame["metric"].astype(str)))
+    crowded = len(np.unique(at)) > CROWDED
+    places = {number: _labels(frame, at, panel == number) for number in range(len(metrics))}
     data: list[dict[str, Any]] = []
-    labels = {metric: _labels(frame[frame["metric"] == metric]) for metric in metrics}
-    for index, name in enumerate(theme.short_names(tasks)):
-        for metric in metrics:
-            rows = frame[(frame["task"] == tasks[index]) & (frame["metric"] == metric)]
-            if len(rows):
-                pen = Pen(name, theme.colour(index), theme.dash(index))
-                lines = traces(rows, "value", pen, band=False, positive=False, crowded=crowded)
-                group = [*lines, _star(rows, pen, labels[metric].get(tasks[index]))]
-                axis = {"yaxis": "y" if panels[metric] == 1 else f"y{panels[metric]}"}
-                data += [trace | axis for trace in group]
+    for index, number in sorted(set(zip(at.tolist(), panel.tolist(), strict=True))):
+        line = rows(frame, ("step", "discarded", "value", "best"), (at == index) & (panel == number))
+        pen = Pen(names[index], theme.colour(index), theme.dash(index))
+        group = traces(line, "value", pen, band=False, positive=False, crowded=crowded)
+        group[-1]["showlegend"] = pen.name not in {trace["name"] for trace in data}  # a task may change its metric
+        axis = {"yaxis": "y" if number == 0 else f"y{number + 1}"}
+        data += [trace | axis for trace in (*group, _star(line, pen, places[number].get(index)))]
     shared = theme.layout(question, says, height=130 + PANEL * len(metrics)) | _panels(metrics, frame["step"])
-    return go.Figure({"data": data, "layout": shared | {"hovermode": "closest" if crowded else "x unified"}})
+    return theme.figure(data, shared | {"hovermode": "closest" if crowded else "x unified"})
 
 
 def _panels(metrics: list[str], steps: pd.Series) -> dict[str, Any]:
     """Return one step axis and a value axis per metric, from top to bottom."""
-    share, space = 1.0 / len(metrics), 0.08 if len(metrics) > 1 else 0.0
+    space = 0.08 if len(metrics) > 1 else 0.0
+    tall = (1.0 - space * (len(metrics) - 1)) / len(metrics)
     bottom = "y" if len(metrics) == 1 else f"y{len(metrics)}"
-    axes: dict[str, Any] = {"xaxis": theme.step_axis(steps) | {"anchor": bottom, "domain": [0, 1]}}
+    axes: dict[str, Any] = {"xaxis": theme.step_axis(steps) | {"anchor": bottom}}
     for index, metric in enumerate(metrics):
-        top = 1.0 - index * share
-        place = {"domain": [max(0.0, top - share + (space if index < len(metrics) - 1 else 0.0)), top], "anchor": "x"}
+        top = 1.0 - index * (tall + space)
         key = "yaxis" if index == 0 else f"yaxis{index + 1}"
-        axes[key] = theme.value_axis(theme.literal(metric, 20)) | place
+        axes[key] = theme.value_axis(theme.literal(metric, 20)) | {"domain": [max(0.0, top - tall), top], "anchor": "x"}
         axes[key]["title"]["font"] = {"size": 11}  # as tall as its panel
     return axes
 
 
-def _star(rows: pd.DataFrame, pen: Pen, position: str | None) -> dict[str, Any]:
-    best = rows[rows["best"].to_numpy(bool)]
-    value = best["value"].to_numpy(np.float64)
+def _star(line: dict[str, NDArray[Any]], pen: Pen, position: str | None) -> dict[str, Any]:
+    best = line["best"].astype(bool)
+    value = line["value"][best].astype(np.float64)
     return {
         "type": "scatter",
         "name": pen.name,
         "legendgroup": pen.name,
         "showlegend": False,
-        "x": best["step"].to_numpy(np.float64),
+        "x": line["step"][best].astype(np.float64),
         "y": value,
         "mode": "markers+text" if position else "markers",
         "marker": {"symbol": "star", "size": 11, "color": pen.colour},
@@ -87,18 +86,17 @@ def _star(rows: pd.DataFrame, pen: Pen, position: str | None) -> dict[str, Any]:
     }
 
 
-def _labels(rows: pd.DataFrame) -> dict[object, str]:
+def _labels(frame: pd.DataFrame, tasks: NDArray[np.intp], chosen: NDArray[np.bool_]) -> dict[int, str]:
     """Return where each task's best value is written: above or below its star, whichever covers fewer points.
 
     A label that would cover another is left out.
     """
-    best = rows[rows["best"].to_numpy(bool)].sort_values("value", ascending=False, kind="stable")
-    points = np.stack([_scaled(rows["step"]), _scaled(rows["value"])], axis=1)
-    at = dict(zip(rows.index, points, strict=True))
+    points = np.stack([_scaled(frame[column].to_numpy()[chosen]) for column in ("step", "value")], axis=1)
+    best, task = frame["best"].to_numpy(bool)[chosen], tasks[chosen]
     taken = np.empty((0, 2))
-    places: dict[object, str] = {}
-    for row, task in zip(best.index, best["task"], strict=True):
-        x, y = at[row]
+    places: dict[int, str] = {}
+    for row in sorted(np.flatnonzero(best), key=lambda row: -points[row, 1]):
+        x, y = points[row]
         side, shift = ("left", -0.5) if x > 0.85 else ("right", 0.5) if x < 0.15 else ("center", 0.0)
         free = []
         for vertical, offset in (("top", 0.7), ("bottom", -0.7)):
@@ -107,12 +105,12 @@ def _labels(rows: pd.DataFrame) -> dict[object, str]:
                 covered = (np.abs(points - centre) < np.array(LABEL) / 2).all(axis=1).sum()
                 free.append((int(covered), f"{vertical} {side}", centre))
         if free:
-            _, places[task], centre = min(free, key=lambda place: place[0])
+            _, places[int(task[row])], centre = min(free, key=lambda place: place[0])
             taken = np.vstack([taken, centre])
     return places
 
 
-def _scaled(column: pd.Series) -> NDArray[np.float64]:
+def _scaled(column: NDArray[Any]) -> NDArray[np.float64]:
     """Return a column moved to 0 to 1, as a panel shows it."""
     values = finite(column)
     known = values[np.isfinite(values)]

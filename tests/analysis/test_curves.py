@@ -36,8 +36,8 @@ def table(frame: pd.DataFrame, column: str) -> np.ndarray:
         ("gradient_norms", "grad_norm", [[5, 1, 5], [2, 1, NAN], [2**0.5, 1, 0]]),
         ("relative_rates", "relative_rate", [[2, 3, 1], [2, 2, NAN], [2**0.5, 4, NAN]]),
         ("shares", "share", [[20 / 41, -4 / 41, 25 / 41], [0.5, 0.5, NAN], [NAN, NAN, NAN]]),
-        ("weights", "weight", [[1, 1, 1], [1, 2, 0], [0, 0, 1]]),
-        ("weights", "normalised", [[1 / 3, 1 / 3, 1 / 3], [1 / 3, 2 / 3, 0], [0, 0, 1]]),
+        ("weights", "weight", [[1, 1, 1], [1, 2, NAN], [0, 0, 1]]),
+        ("weights", "normalised", [[1 / 3, 1 / 3, 1 / 3], [1 / 3, 2 / 3, NAN], [0, 0, 1]]),
     ],
 )
 def test_each_step_by_hand(name: str, column: str, expected: list[list[float]]) -> None:
@@ -53,6 +53,12 @@ def test_a_bucket_is_the_mean_over_the_steps_where_the_task_is_present() -> None
     np.testing.assert_allclose(frame["loss_max"], [10, 4, 7])
     np.testing.assert_array_equal(frame["count"], [3, 3, 2])
     assert frame[["step", "step_first", "step_last"]].drop_duplicates().to_numpy().tolist() == [[2, 1, 3]]
+
+
+def test_a_weight_is_averaged_over_the_steps_where_the_task_is_present() -> None:
+    frame = analysis.weights(hand(), n=1)
+    np.testing.assert_allclose(frame["weight"], [2 / 3, 1, 1])  # c is absent at step 2: (1 + 1) / 2
+    np.testing.assert_allclose(frame["normalised"], np.array([2 / 3, 1, 1]) / (8 / 3))
 
 
 def test_rate_variance_is_the_population_variance_over_the_tasks_present() -> None:

@@ -244,6 +244,15 @@ def test_every_run_can_be_drawn(stream: tuple) -> None:
             assert sum(np.isfinite(y).sum() for y in shown) == np.isfinite(frame[CURVES[name]]).sum()
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_figures_are_valid(name: str) -> None:
+    """They are built without plotly's validation, for speed; with it they are the same."""
+    for log in (long_run(60), long_run(30, tasks=14), long_run(1, tasks=2), filled(hand().info, [])):
+        figure = drawn(name, log)
+        whole = figure.to_plotly_json()
+        assert json.loads(go.Figure(whole).to_json()) == json.loads(figure.to_json())
+
+
 def test_a_wrong_frame_is_named() -> None:
     for name in ALL:
         with pytest.raises(
