@@ -1,0 +1,210 @@
+"""The dashboard without a browser, as under nbclient: it never waits, never fails, and shows what the run does."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mtlviz as mv
+from mtlviz.errors import MtlvizError, RunLogError
+from mtlviz.widgets.picture import WIDTH, composed
+from mtlviz.widgets.progress import Progress, Speedometer, duration, failure
+from mtlviz.widgets.publisher import Publisher
+from tests.problems import crossing
+
+SAMPLE = Path(__file__).parents[2] / "data_samples" / "run_digits"
+
+
+def _until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def _seen(dashboard: mv.Dashboard, true: Callable[[], bool]) -> None:
+    """Waits for what the dashboard should show, or for it to say why it cannot."""
+    _until(lambda: bool(dashboard.trouble.value) or true())
+    assert not dashboard.trouble.value
+
+
+def _disabled(dashboard: mv.Dashboard) -> dict[str, bool]:
+    return {label: button.disabled for label, button in dashboard.controls._buttons.items()}
+
+
+def test_status_and_switches_follow_the_run() -> None:
+    run = mv.start(crossing(), steps=1_000_000, validate_every=10_000)
+    dashboard = mv.dashboard(run)
+    try:
+        _until(lambda: (dashboard.progress or Progress("", 0, None, None)).step > 10)
+        assert _disabled(dashboard) == {"Pause": False, "Resume": True, "Stop": False}
+        dashboard.controls._buttons["Pause"].click()
+        _until(lambda: _disabled(dashboard) == {"Pause": True, "Resume": False, "Stop": False})
+        assert run.state == "paused"
+        assert "paused · step" in dashboard.controls._status.value
+        dashboard.controls._buttons["Resume"].click()
+        _until(lambda: dashboard.progress.state == "running")
+        dashboard.tab.selected_index = 2
+        _seen(dashboard, lambda: dashboard.conflict._slider.max > 0)
+        dashboard.controls._buttons["Stop"].click()
+        _until(lambda: _disabled(dashboard) == {"Pause": True, "Resume": True, "Stop": True})
+        assert run.wait(20).state == "stopped"
+        _until(lambda: dashboard.progress.step == run.step)
+    finally:
+        run.stop()
+        dashboard.close()
+
+
+def test_a_failed_run_shows_its_error_escaped() -> None:
+    def broken(losses: np.ndarray, gramian: np.ndarray) -> np.ndarray:
+        raise RuntimeError("<script>no</script>")
+
+    run = mv.start(crossing(), weighting=broken, steps=5)
+    dashboard = mv.dashboard(run)
+    try:
+        _until(lambda: "RuntimeError" in dashboard.controls._failure.value)
+        assert "<script>" not in dashboard.controls._failure.value
+        assert "in broken" in dashboard.controls._failure.value
+    finally:
+        dashboard.close()
+
+
+def test_a_log_has_no_switches_and_every_tab_draws() -> None:
+    dashboard = mv.dashboard(mv.RunLog.open(SAMPLE))
+    try:
+        _until(lambda: dashboard.progress is not None)
+        assert dashboard.progress.state == "finished"
+        assert not dashboard.controls._buttons
+        for index, tab in enumerate((dashboard.curves, dashboard.balance, dashboard.conflict)):
+            dashboard.tab.selected_index = index
+            _seen(dashboard, lambda tab=tab: all(view._newest is not None for view in tab.views.values()))
+    finally:
+        dashboard.close()
+
+
+def test_the_slider_stays_where_the_user_puts_it_and_else_follows() -> None:
+    run = mv.start(crossing(), steps=1_000_000, validate_every=10_000)
+    dashboard = mv.dashboard(run)
+    slider = dashboard.conflict._slider
+    try:
+        dashboard.tab.selected_index = 2
+        _seen(dashboard, lambda: slider.value > 20)
+        slider.value = 5
+        before = slider.max
+        _seen(dashboard, lambda: slider.max > before + 10)
+        assert slider.value == 5
+        assert dashboard.conflict._label.value == "step 6"
+        slider.value = slider.max
+        before = slider.max
+        _seen(dashboard, lambda: slider.value > before + 10)
+    finally:
+        run.stop()
+        run.wait(20)
+        dashboard.close()
+
+
+@pytest.mark.parametrize("wrong", [7, None, crossing(), object()])
+def test_what_cannot_be_shown_is_named(wrong: object) -> None:
+    with pytest.raises(MtlvizError, match="a Run, a RunLog or the folder of a run; got"):
+        mv.dashboard(wrong)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunLogError, match="nowhere"):
+        mv.dashboard(tmp_path / "nowhere")
+
+
+def test_closing_ends_the_thread_and_not_the_run() -> None:
+    run = mv.start(crossing(), steps=1_000_000, validate_every=10_000)
+    dashboard = mv.dashboard(run)
+    thread = dashboard._publisher._thread
+    dashboard.close()
+    assert not thread.is_alive()
+    assert run.state == "running"
+    run.stop()
+    run.wait(20)
+
+
+def test_the_publisher_keeps_to_its_pace_rests_and_wakes() -> None:
+    calls: list[float] = []
+    live = [True]
+
+    def refresh() -> bool:
+        calls.append(time.monotonic())
+        return live[0]
+
+    publisher = Publisher(refresh, lambda text: None)
+    _until(lambda: len(calls) >= 5)
+    assert min(np.diff(calls)) > 0.2  # at most 4 Hz
+    live[0] = False
+    publisher.wake()
+    time.sleep(0.4)
+    resting = len(calls)
+    time.sleep(0.6)
+    assert len(calls) == resting
+    publisher.wake()
+    _until(lambda: len(calls) == resting + 1)
+    publisher.close()
+    assert not publisher._thread.is_alive()
+
+
+def test_a_refresh_that_fails_is_told_and_the_next_one_tried() -> None:
+    told: list[str] = []
+    done = threading.Event()
+
+    def refresh() -> bool:
+        if not told:
+            raise ValueError("cannot draw")
+        done.set()
+        return False
+
+    publisher = Publisher(refresh, told.append)
+    _until(lambda: bool(told))
+    assert "ValueError: cannot draw" in told[0]
+    publisher.wake()
+    assert done.wait(5)
+    publisher.close()
+
+
+def test_speed_leaves_pauses_out() -> None:
+    meter = Speedometer()
+    assert meter.reading("running", 0, 0.0, 100).speed is None
+    time.sleep(0.3)
+    moving = meter.reading("running", 30, 0.3, 100)
+    assert moving.speed == pytest.approx(100, rel=0.2)
+    assert moving.left == pytest.approx(70 / moving.speed)
+    assert meter.reading("paused", 30, 0.3, 100) == Progress("paused", 30, 100, None)
+    time.sleep(0.3)
+    assert meter.reading("running", 30, 0.3, 100).speed is None  # starts anew after the pause
+    ended = meter.reading("finished", 100, 65.0, 100)
+    assert ended.text() == "finished · step 100 of 100 · in 1 min 05 s"
+
+
+def test_status_text_by_hand() -> None:
+    assert (
+        Progress("running", 1234, 20000, 85.4, 8.2).text() == "running · step 1,234 of 20,000 · 85 steps/s · 8 s left"
+    )
+    assert Progress("running", 3, None, 0.25).text() == "running · step 3 · 0.25 steps/s"
+    assert [duration(s) for s in (0, 59.6, 125, 3725)] == ["0 s", "1 min 00 s", "2 min 05 s", "1 h 02 min"]
+    assert "&lt;b&gt;" in failure("<b>", "", "")
+
+
+def test_a_composed_picture_holds_every_figure() -> None:
+    colours = ["red", "green", "blue"]
+    pictures = []
+    for colour, height in zip(colours, (300, 200, 260), strict=True):
+        out = io.BytesIO()
+        Image.new("RGB", (800, height), colour).save(out, format="PNG")
+        pictures.append(out.getvalue())
+    sheet = Image.open(io.BytesIO(composed("digits · equal · finished", pictures)))
+    assert sheet.width == WIDTH
+    found = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 24)}
+    assert {(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)} <= found
+    assert (0, 0, 0) in found  # the heading
