@@ -176,6 +176,19 @@ def test_rows_that_no_log_would_take_are_damage(recorded: Recorded, tmp_path: Pa
     assert len(log) in {frames["steps"]["step"].nunique() for frames in recorded.frames[:-1]}
 
 
+def test_text_that_is_no_text_is_damage(recorded: Recorded, tmp_path: Path) -> None:
+    path = recorded.copy(tmp_path / "run")
+    file = path / "validations.000.arrows"
+    data = file.read_bytes()
+    offsets = np.array([0, 8, 16], dtype=np.int32).tobytes()  # of "accuracy", "accuracy" in their buffer
+    beyond = np.array([0, 8, 1 << 30], dtype=np.int32).tobytes()
+    for text, altered in ((b"accuracy", b"accur\xffcy"), (offsets, beyond)):
+        assert text in data
+        file.write_bytes(data.replace(text, altered))
+        with pytest.warns(DamagedLogWarning, match=str(file)):
+            assert RunLog.open(path).validations.empty
+
+
 def test_a_torn_tail_is_completed_while_the_writer_lives(tmp_path: Path) -> None:
     log = filled(RunLog.create(tmp_path / "run", INFO), [step(1)])
     log.flush()

@@ -157,6 +157,7 @@ def test_changing_a_frame_changes_no_other_and_not_the_log() -> None:
     assert log.events["detail"].iloc[0] == {}
 
 
+@settings(max_examples=50)
 @given(streams())
 def test_discarded_is_the_rule_of_rewinds(stream: tuple) -> None:
     run, records = stream

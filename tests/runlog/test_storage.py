@@ -20,7 +20,7 @@ from tests.runlog.runs import INFO, filled, step, story
 from tests.strategies import streams
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(streams(), st.lists(st.integers(0, 30), max_size=4))
 def test_live_reopened_and_followed_logs_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, stream: tuple, flushes: list[int]
