@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mtlviz.analysis.buckets import Source, mean, placed, summaries
+from mtlviz.analysis.buckets import Source, finite, mean, placed, summaries
 from mtlviz.analysis.pairs import pairs_at
 from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog
@@ -40,7 +40,11 @@ def conflict_matrix(source: Source, *, step: int | None = None, window: int | No
         summary = summary[~summary["discarded"].to_numpy(bool)]
     else:
         pairs = pairs_at(source, step=step, window=window, needs="conflict_matrix")
-        summary = summaries(pairs, "pairs", ("cosine", "conflict"), n=1, needs="conflict_matrix")
+        summary = pairs[["task_a", "task_b"]].assign(step_first=pairs["step"], step_last=pairs["step"])
+        for quantity in ("cosine", "conflict"):
+            values = finite(pairs[quantity])
+            counted = np.isfinite(values)
+            summary[f"{quantity}_sum"], summary[f"{quantity}_count"] = np.where(counted, values, 0.0), counted
     return _square(summary)
 
 
