@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import mtlviz as mv
 from mtlviz.errors import FrameError, RunLogError
-from mtlviz.report import FIGURES, report
+from mtlviz.report import FIGURES, _script_json, report
 from mtlviz.runlog import Event, RunInfo, RunLog, TaskInfo
 from tests.analysis.runs import filled, hand, long_run, made, rewound
 from tests.strategies import streams
@@ -122,6 +122,14 @@ def test_hostile_texts_stay_texts() -> None:
     for text in (f"Run of {HOSTILE[0]}", HOSTILE[1], HOSTILE[2], HOSTILE[3], HOSTILE[4], f"Traceback\n{HOSTILE[0]}"):
         assert text in outline.text
     assert "alert(" not in "".join(outline.scripts[1:]).replace(outline.scripts[1], "")
+
+
+def test_no_text_can_end_the_script_that_carries_the_figures() -> None:
+    """Names are escaped for plotly already; this holds for whatever else may come to stand in a figure."""
+    content = {"</script><!-- & >": ["<script>", "\u2028", float("nan") != 0]}
+    text = _script_json(content)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == content
 
 
 @pytest.mark.parametrize(
