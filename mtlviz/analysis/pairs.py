@@ -11,7 +11,6 @@ from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog, derived
 
 COLUMNS = ("task_a", "task_b", "cosine", "conflict")
-FEW = 256  # steps up to which single Gramians are read, instead of the frame of all pairs
 
 
 def pairs_at(source: Source, *, step: int | None, window: int | None, needs: str) -> pd.DataFrame:
@@ -29,13 +28,8 @@ def pairs_at(source: Source, *, step: int | None, window: int | None, needs: str
     if window is not None and window < 1:
         raise FrameError(f"{needs} needs a window of at least 1 recorded step, but window is {window!r}.")
     if isinstance(source, RunLog):
-        now = source.snapshot()
-        # Where every update since the first was recorded and none was thrown away, a step's row needs no search.
-        if len(now) == now.last_step and (window or 1) <= FEW and not (now.events["kind"] == "rewind").any():
-            return _read(now, step, window or 1, needs=needs)
-        frame = now.pairs
-    else:
-        frame = checked(source, (*CLOCKS, *COLUMNS), needs=needs, table="pairs")
+        return _of_log(source.snapshot(), step, window, needs=needs)
+    frame = checked(source, (*CLOCKS, *COLUMNS), needs=needs, table="pairs")
     clocks = frame[list(CLOCKS)].drop_duplicates("step").sort_values("step")
     steps, kept = clocks["step"].to_numpy(), ~clocks["discarded"].to_numpy(bool)
     end = _place(steps, step, needs=needs)
@@ -43,21 +37,20 @@ def pairs_at(source: Source, *, step: int | None, window: int | None, needs: str
     return frame.loc[frame["step"].isin(wanted), [*CLOCKS, *COLUMNS]]
 
 
-def _read(log: RunLog, step: int | None, window: int, *, needs: str) -> pd.DataFrame:
-    """Return the pairs of a log that recorded every step and never went back."""
-    T = len(log.names)
+def _of_log(log: RunLog, step: int | None, window: int | None, *, needs: str) -> pd.DataFrame:
+    """Return the pairs from the few Gramians that are asked for, so that the cost does not grow with the run."""
+    T, steps, gone = len(log.names), log.recorded_steps, log.discarded
     index = derived.triangle(T)
-    end = _place(np.arange(1, log.last_step + 1), step, needs=needs)
-    rows = np.arange(max(0, end + 1 - window), end + 1)
-    whole = np.array([log.gramian_at(int(row)) for row in rows]).reshape(len(rows), T * T)
-    upper = whole[:, index.flat]
+    end = _place(steps, step, needs=needs)
+    rows = np.arange(len(steps))[end:][:1] if window is None else np.flatnonzero(~gone[: end + 1])[-window:]
+    upper = log.gramian_at(rows).reshape(len(rows), T * T)[:, index.flat]
     dot = derived.dots(upper, T)
     names = pd.CategoricalDtype(list(log.names), ordered=True)
     codes = {key: np.tile(code, len(rows)) for key, code in (("task_a", index.a), ("task_b", index.b))}
     return pd.DataFrame(
         {
-            "step": np.repeat(rows + 1, len(index.a)),
-            "discarded": False,
+            "step": np.repeat(steps[rows], len(index.a)),
+            "discarded": np.repeat(gone[rows], len(index.a)),
             **{key: pd.Categorical.from_codes(code, dtype=names) for key, code in codes.items()},
             "cosine": derived.cosines(dot, derived.norms(upper, T)).ravel(),
             "conflict": derived.conflicts(dot).ravel(),

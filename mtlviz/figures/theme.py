@@ -106,8 +106,8 @@ def layout(question: str, quantity: str, *, height: int = HEIGHT, legend: bool =
         shared["showlegend"] = True
     else:
         place = {"x": 0, "xanchor": "left", "xref": "container", "y": 1, "yanchor": "top", "yref": "container"}
-        shared["title"] = title | place | {"pad": {"l": MARGIN["l"], "t": 14}}
-        shared["margin"] |= {"t": 66}
+        shared["title"] = title | place | {"pad": {"l": MARGIN["l"], "t": 24}}
+        shared["margin"] |= {"t": 76}
     return shared
 
 

@@ -79,6 +79,15 @@ class History:
         return _read_only(self._now()["steps"]["step"])
 
     @property
+    def discarded(self) -> derived.Flags:
+        """(S,) whether a rewind threw the step away."""
+        from mtlviz.runlog import frames
+
+        store = self._now()
+        table = store["steps"]
+        return derived.discarded(table["step"], table["position"], frames.rewinds(store))
+
+    @property
     def losses(self) -> Floats:
         """(S, T) losses, in step order; NaN where a task is absent. Read-only."""
         return _read_only(self._now()["steps"]["losses"])
@@ -106,8 +115,8 @@ class History:
         upper = table["gramians"].reshape(table.rows, K, T * (T + 1) // 2)
         return table["step"].copy(), derived.gramians(upper, T)
 
-    def gramian_at(self, index: int) -> Floats:
-        """(T, T) Gramian of the step at `index`, as in `gramians[index]`.
+    def gramian_at(self, index: int | Integers) -> Floats:
+        """(T, T) Gramian of the step at `index`, or (n, T, T) of those at the indices (n,), as in `gramians[index]`.
 
         Raises:
             IndexError: where there is no such step.

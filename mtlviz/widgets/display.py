@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import html
+import re
 import threading
 import uuid
 from typing import Any
 
 from IPython.display import display, update_display
 from ipywidgets import DOMWidget
+from plotly.basedatatypes import BaseFigure
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LIVE = "mtlviz-live"  # CSS class of a widget while it lives in the page
@@ -23,6 +26,14 @@ _MARKER = f"""<style class="mtlviz-picture-follows">
 {_CHILD}:has(.{LIVE}) + {_CHILD}:has(.mtlviz-picture-follows) + {_CHILD} {{ display: none }}
 {_CHILD}:has(> .jp-OutputArea-output.jupyter-widgets):has(+ {_CHILD} .mtlviz-picture-follows) {{ display: none }}
 </style>"""
+
+
+def caption(figure: BaseFigure) -> str:
+    """What stands for a figure in plain text: its title, or the question that it answers."""
+    meta = figure.layout.meta
+    asked = meta.get("question") if isinstance(meta, dict) else None
+    text = re.sub(r"<[^>]*>", " ", str(figure.layout.title.text or asked or ""))
+    return " ".join(html.unescape(text).split()) or "A figure of mtlviz"
 
 
 class KeptDisplay:

@@ -84,6 +84,7 @@ function plotlyConfig(Plotly) {
 function download(Plotly, plot, format, scale) {
   const { width, height } = plot.layout;
   const figure = { data: plot.data, layout: dressed(plot.layout, LIGHT, width, height) };
-  const title = String(plot.layout.title?.text ?? "").replace(/<[^>]*>|[^\p{L}\p{N} ._-]/gu, "").trim();
+  const { title: heading, meta } = plot.layout;
+  const title = String(heading?.text || meta?.question || "").replace(/<[^>]*>|[^\p{L}\p{N} ._-]/gu, "").trim();
   Plotly.downloadImage(figure, { format, width, height, scale, filename: title || "figure" });
 }

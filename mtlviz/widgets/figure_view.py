@@ -14,7 +14,7 @@ import traitlets
 from plotly.basedatatypes import BaseFigure
 
 from mtlviz.widgets import library, wire
-from mtlviz.widgets.display import KeptDisplay
+from mtlviz.widgets.display import KeptDisplay, caption
 
 PATIENCE = 0.25  # seconds without an answer from the browser after which the newest figure is sent all the same
 
@@ -79,6 +79,7 @@ class FigureView(anywidget.AnyWidget):
         with self._lock:
             if ticket > self._newest_ticket:
                 self._newest_ticket, self._newest = ticket, newest
+                self._kept.caption = caption(figure)
                 self._advance()
 
     def settle(self) -> None:

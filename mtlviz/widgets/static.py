@@ -10,6 +10,8 @@ import plotly.io
 from plotly.basedatatypes import BaseFigure
 from plotly.offline import get_plotlyjs
 
+from mtlviz.widgets.display import caption
+
 _CONFIG = {"responsive": True, "displaylogo": False, "showTips": False, "showSendToCloud": False, "plotlyServerURL": ""}
 _lock = threading.Lock()
 _included = False
@@ -44,7 +46,7 @@ def static(figure: BaseFigure, *, height: int | None = None, with_library: bool 
     plot = plotly.io.to_html(sized, config=_CONFIG, include_plotlyjs=False, full_html=False, default_width="100%")
     brings = _first() if with_library is None else with_library
     library = f"<script>{get_plotlyjs()}</script>\n" if brings else ""
-    return StaticFigure(library + plot, caption=figure.layout.title.text or "A figure of mtlviz")
+    return StaticFigure(library + plot, caption=caption(figure))
 
 
 def _first() -> bool:

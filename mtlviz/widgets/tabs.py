@@ -81,7 +81,7 @@ class ConflictTab(FigureTab):
         self._slider = ipywidgets.IntSlider(
             min=0, max=0, readout=False, disabled=True, layout=ipywidgets.Layout(flex="1 1 200px", min_width="120px")
         )
-        self._label = ipywidgets.Label("step –")
+        self._label = ipywidgets.Label("step –", layout=ipywidgets.Layout(margin="2px 2px 2px 14px"))
         self._slider.observe(self._moved, "value")
         self._window.observe(lambda _: wake(), "value")
         self._wake = wake

@@ -67,7 +67,7 @@ def show(book: Notebook, tab: str) -> None:
 def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     code = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     live = next(i for i, source in enumerate(code) if "mv.dashboard(run)" in source)
-    code[live] = code[live].replace("steps=1500", "steps=100_000")  # it ends when Stop is pressed
+    code[live] = code[live].replace("steps=1200", "steps=100_000")  # it ends when Stop is pressed
     book = notebook(code[: live + 1], width=1300, height=1000)
     for cell in range(live):
         book.run(cell)

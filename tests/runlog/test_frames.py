@@ -219,3 +219,13 @@ def test_forty_tasks() -> None:
     np.testing.assert_array_equal(log.gramians[1], G)
     pairs = log.pairs.query("step == 2")
     np.testing.assert_array_equal(pairs["dot"], G[np.triu_indices(40, 1)])
+
+
+@given(streams())
+def test_arrays_of_steps_agree_with_the_frame(stream: tuple) -> None:
+    log = filled(RunLog.create(None, stream[0]), stream[1])
+    rows = log.steps.iloc[:: len(log.names)]
+    np.testing.assert_array_equal(log.recorded_steps, rows["step"])
+    np.testing.assert_array_equal(log.discarded, rows["discarded"])
+    some = np.arange(len(log))[::2]
+    np.testing.assert_array_equal(log.gramian_at(some), log.gramians[some])
