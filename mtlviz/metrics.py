@@ -24,6 +24,7 @@ class Metric:
     label: str
     direction: Direction
     value: Callable[[Array, Array], float]
+    needs: str | None = None  # a module that `value` imports when it is first used
 
 
 def accuracy(outputs: Array, targets: Array) -> float:
@@ -81,8 +82,8 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "accuracy (%)", "max", accuracy),
-        Metric("pr_auc", "PR-AUC × 100", "max", pr_auc),
-        Metric("roc_auc", "ROC-AUC × 100", "max", roc_auc),
+        Metric("pr_auc", "PR-AUC × 100", "max", pr_auc, "sklearn.metrics"),
+        Metric("roc_auc", "ROC-AUC × 100", "max", roc_auc, "sklearn.metrics"),
         Metric("rmse_score", "(1 − RMSE) × 100", "max", rmse_score),
         Metric("rmse", "RMSE", "min", rmse),
         Metric("mae", "MAE", "min", mae),

@@ -31,6 +31,13 @@ class Batch:
         """How many rows the task labels."""
         return len(self.targets[task]) if task in self.targets else 0
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        if device.type == "cpu":
+            return self
+        rows = {task: r if isinstance(r, slice) else r.to(device) for task, r in self.rows.items()}
+        return Batch(self.inputs.to(device), rows, {task: y.to(device) for task, y in self.targets.items()})
+
 
 class Rows(Protocol):
     """Samples that can be fetched by row number: inputs (n, ...) and what is known of their targets."""

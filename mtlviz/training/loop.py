@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,26 @@ from numpy.typing import NDArray
 
 from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
-from mtlviz.data.splits import Batch, Split
-from mtlviz.errors import NonFiniteError, ProblemError, WeightingError
+from mtlviz.data.splits import Split
+from mtlviz.errors import NonFiniteError, WeightingError
 from mtlviz.gradients.shared import SharedGradients, TaskGradients
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed, seeded
 from mtlviz.runlog.info import RunInfo
 from mtlviz.runlog.records import Event, Floats, Measure, Record, Step, Validation
 from mtlviz.training.evaluation import evaluation
-from mtlviz.weighting import Weighting, named
-
-MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
-MakeScheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
-WeightingLike = str | Weighting | Callable[[Floats, Floats], Floats]
+from mtlviz.training.parts import (
+    MakeOptimizer,
+    MakeScheduler,
+    WeightingLike,
+    check_fit,
+    load,
+    optimizer_of,
+    usable_device,
+    weighting_of,
+    whole,
+)
+from mtlviz.weighting import Weighting
 
 
 def train(
@@ -89,17 +95,18 @@ class Training(Iterator[Record]):
         layers_every: int,
     ) -> None:
         self.problem = problem
-        self.steps = _whole("steps", steps, least=1)
-        self.seed = _whole("seed", seed, least=0)
-        self.validate_every = _whole("validate_every", validate_every, least=1)
-        self.layers_every = _whole("layers_every", layers_every, least=0)
-        self.device = _device(device)
-        self.weighting = _weighting(weighting)
+        self.steps = whole("steps", steps, least=1)
+        self.seed = whole("seed", seed, least=0)
+        self.validate_every = whole("validate_every", validate_every, least=1)
+        self.layers_every = whole("layers_every", layers_every, least=0)
+        self.device = usable_device(device)
+        self.weighting = weighting_of(weighting)
         self.sampler = BatchSampler(problem.train, batch_size=batch_size, seed=seed)
         self.model: SharedTrunk = copy.deepcopy(problem.model).to(self.device).train()
-        _check_fit(problem, self.model, BatchSampler(problem.train, batch_size=batch_size, seed=seed), self.device)
+        check_fit(problem, self.model, BatchSampler(problem.train, batch_size=batch_size, seed=seed), self.device)
+        load(problem, self.weighting)
         self.gradients = SharedGradients(self.model, problem.tasks)
-        self.optimizer = _optimizer(optimizer, self.model)
+        self.optimizer = optimizer_of(optimizer, self.model)
         self.scheduler = scheduler(self.optimizer) if scheduler is not None else None
         self.step = 0
         self._names = tuple(task.name for task in problem.tasks)
@@ -149,7 +156,7 @@ class Training(Iterator[Record]):
     def _update(self, step: int) -> Iterator[Record]:
         """One update; `self.step` counts it once it is done."""
         with seeded(derived_seed(self.seed, 2, step), self.device):
-            batch = _moved(self.sampler.batch(step), self.device)
+            batch = self.sampler.batch(step).to(self.device)
             gradients = self.gradients.of(batch)
         present = np.array(gradients.present)
         losses, layers = self._on_host(gradients)
@@ -240,61 +247,3 @@ class Training(Iterator[Record]):
 
     def _metrics(self, split: Split) -> dict[str, float]:
         return evaluation(self.model, self.problem.tasks, split, self.device)
-
-
-def _check_fit(problem: Problem, model: SharedTrunk, sampler: BatchSampler, device: torch.device) -> None:
-    """Tries the first batch on a copy, so that parts that do not fit are told before anything is recorded.
-
-    A shape that only broadcasts against its targets is told apart from one that fits by torch's own warning.
-    """
-    with seeded(0, device), warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Using a target size", category=UserWarning)
-        try:
-            SharedGradients(copy.deepcopy(model), problem.tasks).of(_moved(sampler.batch(1), device))
-        except UserWarning as warning:
-            raise ProblemError(f"a head's output does not fit its loss: {warning}") from warning
-
-
-def _whole(name: str, value: int, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
-    return int(value)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used here: {error}") from error
-    return chosen
-
-
-def _weighting(weighting: WeightingLike) -> Weighting | Callable[[Floats, Floats], Floats]:
-    if isinstance(weighting, str):
-        return named(weighting)
-    if isinstance(weighting, type) or not callable(weighting):
-        raise WeightingError(f"weighting must be a name, a Weighting or a function, got {weighting!r}")
-    return weighting
-
-
-def _optimizer(make: MakeOptimizer | None, model: SharedTrunk) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if make is None:
-        return torch.optim.Adam(parameters, lr=1e-3)
-    if isinstance(make, torch.optim.Optimizer) or not callable(make):
-        raise ValueError(
-            "optimizer must be a function from parameters to an Optimizer, since training works on a copy of the "
-            "model; for example functools.partial(torch.optim.SGD, lr=0.1)"
-        )
-    made = make(parameters)
-    if not isinstance(made, torch.optim.Optimizer):
-        raise ValueError(f"optimizer must return a torch Optimizer, it returned {type(made).__name__}")
-    return made
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    rows = {task: r if isinstance(r, slice) else r.to(device) for task, r in batch.rows.items()}
-    return Batch(batch.inputs.to(device), rows, {task: y.to(device) for task, y in batch.targets.items()})

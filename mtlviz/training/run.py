@@ -18,7 +18,8 @@ from mtlviz.errors import RunLogError
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.runlog.log import RunLog
 from mtlviz.runlog.records import Event
-from mtlviz.training.loop import MakeOptimizer, MakeScheduler, Training, WeightingLike, train
+from mtlviz.training.loop import Training, train
+from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike
 
 _ALIVE: weakref.WeakSet[Run] = weakref.WeakSet()
 

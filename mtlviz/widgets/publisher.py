@@ -12,7 +12,10 @@ SHARE = 3.0  # a refresh that took t seconds is followed by at least (SHARE − 
 
 
 class Publisher:
-    """Calls `refresh` in a thread of its own: at most 4 times a second while it answers True, else when woken.
+    """Calls `refresh` at most 4 times a second while it answers True, else when woken; in a thread of its own.
+
+    The first call is made here, on the caller's thread: what drawing imports is then loaded, since two threads that
+    import at once can block each other.
 
     refresh: draws what is new and says whether the run goes on. failed: is told the traceback if `refresh` raises; the
     thread then rests until it is woken again.
@@ -22,7 +25,9 @@ class Publisher:
         self._refresh, self._failed = refresh, failed
         self._woken = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._publish, name="mtlviz dashboard", daemon=True)
+        self._thread = threading.Thread(
+            target=self._publish, args=(self._tick(),), name="mtlviz dashboard", daemon=True
+        )
         self._thread.start()
 
     def wake(self) -> None:
@@ -41,14 +46,20 @@ class Publisher:
         """Whether the caller is the publisher's own thread: what changes then was not the user's doing."""
         return threading.current_thread() is self._thread
 
-    def _publish(self) -> None:
+    def _publish(self, rest: float | None) -> None:
         while not self._closed:
-            began = time.monotonic()
-            try:
-                live = self._refresh()
-            except Exception:  # noqa: BLE001 - the border of the thread: a view that cannot be drawn says so in its place
-                self._failed(traceback.format_exc())
-                live = False
-            took = time.monotonic() - began
-            self._woken.wait(max(TICK - took, (SHARE - 1) * took) if live else None)
+            self._woken.wait(rest)
             self._woken.clear()
+            if not self._closed:
+                rest = self._tick()
+
+    def _tick(self) -> float | None:
+        """Refreshes and returns the seconds to rest; None until woken."""
+        began = time.monotonic()
+        try:
+            live = self._refresh()
+        except Exception:  # noqa: BLE001 - the border of the thread: a view that cannot be drawn says so in its place
+            self._failed(traceback.format_exc())
+            return None
+        took = time.monotonic() - began
+        return max(TICK - took, (SHARE - 1) * took) if live else None
