@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import mtlviz as mv
 from mtlviz.errors import FrameError, RunLogError
@@ -172,16 +170,6 @@ def test_it_writes_a_file_and_says_where(tmp_path: Path) -> None:
 
 
 # ---- in a real browser
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        yield running
-        running.close()
 
 
 def opened(browser: Browser, path: Path, *, width: int = 1400, scheme: str = "light") -> tuple[Page, list[str]]:

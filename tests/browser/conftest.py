@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one JupyterLab and one Chromium a session, one notebook a test."""
+"""Fixtures of the browser tests: one JupyterLab a session, one notebook a test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from lab import Lab, Notebook
-from playwright.sync_api import sync_playwright
+from lab import Lab
+from notebook_page import Notebook
+from playwright.sync_api import Browser
 
 FAILED = pytest.StashKey[bool]()
 
@@ -21,19 +22,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A running JupyterLab and Chromium; both and all kernels are ended by process id at the end."""
-    with sync_playwright() as playwright:
-        running = Lab(tmp_path_factory.mktemp("lab"), playwright)
-        try:
-            yield running
-        finally:
-            running.close()
+def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Lab]:
+    """A running JupyterLab; it and all its kernels are ended by process id at the end."""
+    running = Lab(tmp_path_factory.mktemp("lab"), browser)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @pytest.fixture
 def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
-    """Opens notebooks: `notebook(cells, width=1200, height=900) -> Notebook`; see `lab.py` for what one can do.
+    """Opens notebooks, `notebook(cells, width=1200, height=900) -> Notebook`; `notebook_page.py` says what one can do.
 
     At the end each page must have kept to 127.0.0.1 and logged no error of ours. A failed test leaves
     shots/failed_<test>.png.

@@ -15,7 +15,7 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
-from lab import DARK, LIGHT, Notebook
+from notebook_page import DARK, LIGHT, Notebook
 from PIL import Image
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from lab import DARK, Notebook
+from notebook_page import DARK, Notebook
 from PIL import Image
 
 pytestmark = pytest.mark.browser
