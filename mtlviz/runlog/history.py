@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from mtlviz.errors import RunLogError
-from mtlviz.runlog import derived
+from mtlviz.runlog import arguments, derived
 from mtlviz.runlog.info import RunInfo, TaskInfo
 from mtlviz.runlog.records import Floats, Integers
 from mtlviz.runlog.store import Store
@@ -120,8 +120,9 @@ class History:
 
         Raises:
             IndexError: where there is no such step.
+            RunLogError: where `index` is neither an integer nor an array of integers.
         """
-        return derived.gramians(self._now()["steps"]["gramian"][index], len(self.tasks))
+        return derived.gramians(self._now()["steps"]["gramian"][arguments.indices(index)], len(self.tasks))
 
     # ---- frames
 
@@ -175,14 +176,14 @@ class History:
                 conflict) or "totals" (rate_variance, conflict_rate, update_norm, learning_rate).
 
         Raises:
-            RunLogError: where n is below 1 or there is no such table.
+            RunLogError: where n is no integer of 1 or more, or there is no such table.
         """
         from mtlviz.runlog import frames, summary
 
-        if n < 1 or table not in summary.KINDS:
+        if not arguments.is_count(n) or not isinstance(table, str) or table not in summary.KINDS:
             raise RunLogError(
-                f"thin needs n of 1 or more and one of the tables {', '.join(summary.KINDS)}; came with n={n}, "
-                f"table={table!r}."
+                f"thin needs n of 1 or more, an integer, and one of the tables {', '.join(summary.KINDS)}; came with "
+                f"n={n!r}, table={table!r}."
             )
         with self._thinning:
             store = self._now()
@@ -203,7 +204,7 @@ class History:
         """
         from mtlviz.runlog import export
 
-        return export.to_parquet(History(self._now()), Path(folder), overwrite=overwrite)
+        return export.to_parquet(History(self._now()), arguments.path(folder, "to_parquet"), overwrite=overwrite)
 
     def to_csv(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
         """Write each table, as its frame shows it, to `folder/<table>.csv`; details become JSON text.
@@ -216,7 +217,7 @@ class History:
         """
         from mtlviz.runlog import export
 
-        return export.to_csv(History(self._now()), Path(folder), overwrite=overwrite)
+        return export.to_csv(History(self._now()), arguments.path(folder, "to_csv"), overwrite=overwrite)
 
     def _frame(self, table: str) -> pd.DataFrame:
         from mtlviz.runlog import frames

@@ -7,13 +7,14 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from mtlviz.errors import RunLogError
+from mtlviz.runlog import arguments
 from mtlviz.runlog import folder as run_folder
+from mtlviz.runlog.arguments import Described
 from mtlviz.runlog.history import History
 from mtlviz.runlog.info import RunInfo
 from mtlviz.runlog.lock import WriterLock, closed_state, writing
@@ -33,14 +34,6 @@ _STATES = {
     "nonfinite": "failed",
 }
 _LIVE = ("running", "paused")
-
-
-class Described(Protocol):
-    """Anything that can tell what its run is: an `mtlviz.Problem`, for one."""
-
-    def run_info(self, config: dict[str, Any] | None) -> RunInfo:
-        """What a log remembers of a run of this problem."""
-        ...
 
 
 class RunLog(History):
@@ -79,18 +72,15 @@ class RunLog(History):
             overwrite: remove the streams and checkpoints of a run that is there; other files in the folder stay.
 
         Raises:
-            RunLogError: where the folder holds something already, is being written, or cannot be written.
+            RunLogError: where the folder holds something already, is being written, or cannot be written, and where
+                an argument is of another kind.
         """
-        if isinstance(problem, RunInfo):
-            info = problem if config is None else replace(problem, config=config)
-        else:
-            info = problem.run_info(None if config is None else dict(config))
-        store = Store(run_folder.checked(info))
-        if path is None:
+        folder = None if path is None else arguments.path(path, "RunLog.create")
+        store = Store(run_folder.checked(arguments.run_info(problem, config)))
+        if folder is None:
             log = cls(store, path=None)
             log._rows = Rows(store)
             return log
-        folder = Path(path)
         run_folder.make(folder)
         run_folder.refuse_occupied(folder, overwrite=overwrite)
         log = cls(store, path=folder)
@@ -111,10 +101,10 @@ class RunLog(History):
         Raises:
             RunLogError: where there is no such folder, no run in it, one of a newer schema, or files of another run.
         """
-        folder = Path(path)
+        folder = arguments.path(path, "RunLog.open")
+        if segments is not None and not arguments.is_count(segments):
+            raise RunLogError(f"segments must be 1 or more, an integer, or None for all; came as {segments!r}.")
         log = cls(Store(run_folder.read_run(folder)), path=folder)
-        if segments is not None and segments < 1:
-            raise RunLogError(f"segments must be 1 or more, or None for all; came as {segments}.")
         log._reader = Reader(folder, log._store, segments=segments)
         log.refresh()
         return log
@@ -131,10 +121,10 @@ class RunLog(History):
         Raises:
             RunLogError: as `open`, where the run is being written, or where it cannot be written.
         """
-        if first_step < 1:
-            raise RunLogError(f"first_step counts updates from 1; came as {first_step}.")
+        if not arguments.is_count(first_step):
+            raise RunLogError(f"first_step counts updates from 1, an integer; came as {first_step!r}.")
         log = cls.open(path)
-        log._begin_writing(first_step=first_step)
+        log._begin_writing(first_step=int(first_step))
         return log
 
     @property
