@@ -9,10 +9,11 @@ from mtlviz.runlog.records import Floats
 
 
 @njit(cache=True)
-def cholesky_solve(a: Floats, b: Floats, tolerance: float) -> tuple[Floats, bool]:
-    """The x of a x = b, a (n, n) symmetric positive definite, b (n,); False where a pivot is ≤ tolerance · a's own.
+def cholesky_solve(a: Floats, b: Floats, tolerance: float) -> Floats:
+    """The x of a x = b, a (n, n) symmetric positive semidefinite, b (n,).
 
-    A failed pivot says that a row depends on those before it, to within `tolerance` of its length squared.
+    A row that depends on those before it has a pivot of rounding only. It counts as at least tolerance · a's own
+    diagonal entry, so x is exact for a matrix that differs from a by so much on the diagonal.
     """
     n = len(b)
     low = np.zeros((n, n))
@@ -21,9 +22,7 @@ def cholesky_solve(a: Floats, b: Floats, tolerance: float) -> tuple[Floats, bool
         pivot = a[j, j]
         for k in range(j):
             pivot -= low[j, k] * low[j, k]
-        if not pivot > tolerance * a[j, j]:
-            return x, False
-        low[j, j] = np.sqrt(pivot)
+        low[j, j] = np.sqrt(max(pivot, tolerance * a[j, j]))
         for i in range(j + 1, n):
             entry = a[i, j]
             for k in range(j):
@@ -39,4 +38,4 @@ def cholesky_solve(a: Floats, b: Floats, tolerance: float) -> tuple[Floats, bool
         for k in range(i + 1, n):
             total -= low[k, i] * x[k]
         x[i] = total / low[i, i]
-    return x, True
+    return x
