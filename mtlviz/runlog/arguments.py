@@ -42,7 +42,7 @@ def path(value: object, needed: str) -> Path:
 
 def is_count(value: object) -> bool:
     """Whether it is an integer of 1 or more; True and 2.0 are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def indices(value: object) -> int | NDArray[np.integer[Any]]:

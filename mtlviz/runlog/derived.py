@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from mtlviz.runlog.records import Floats, Integers
 
+_ROUNDING = 16 * np.finfo(np.float64).eps  # times T: what rounding leaves of a wᵀGw that is zero, relative to its terms
+
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
@@ -92,6 +94,9 @@ def updates(weights: Floats, upper: Floats) -> tuple[Floats, Floats]:
     share_t = w_t (G w)_t / wᵀGw, where absent tasks count as zero; NaN where the task is absent or the update is zero.
     norm = √(wᵀGw), the length of the weighted sum of the shared gradients.
 
+    The update is zero where wᵀGw is no more than rounding: at most 16 T ε |w|ᵀ|G||w|, with ε = 2⁻⁵². There its norm
+    is 0 and it has no shares: as at the optimum of MGDA, where the gradients cancel.
+
     Args:
         weights: (..., T)
         upper: (..., M) upper triangles of the Gramians.
@@ -106,9 +111,11 @@ def updates(weights: Floats, upper: Floats) -> tuple[Floats, Floats]:
     with np.errstate(invalid="ignore", over="ignore"):
         parts = w * np.matmul(G, w[..., None])[..., 0]  # (..., T)
         total = parts.sum(axis=-1)
-        # wᵀGw cannot be negative: below zero it is the rounding of a zero update.
+        size = np.abs(w)
+        terms = (size * np.matmul(np.abs(G), size[..., None])[..., 0]).sum(axis=-1)  # |w|ᵀ|G||w|
+        total = np.where(total <= np.where(np.isfinite(terms), _ROUNDING * tasks * terms, 0.0), 0.0, total)
         shares = np.where(absent | ~(total[..., None] > 0), np.nan, _ratio(parts, total[..., None]))
-        return shares, np.sqrt(np.maximum(total, 0.0))
+        return shares, np.sqrt(total)
 
 
 def discarded(step: Integers, position: Integers, rewinds: tuple[Integers, Integers]) -> Flags:

@@ -57,7 +57,7 @@ def test_paths_that_are_none(value: object) -> None:
     }
     for name, call in calls.items():
         for path in (value,) if name == "RunLog.create" else (value, None):
-            with pytest.raises(RunLogError, match="needs a path, a text or a pathlib.Path; came with"):
+            with pytest.raises(RunLogError, match=r"needs a path, a text or a pathlib\.Path; came with"):
                 call(path)
 
 

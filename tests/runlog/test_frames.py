@@ -196,6 +196,32 @@ def test_derived_quantities_are_those_of_the_full_matrices(case: tuple) -> None:
     assert (np.isnan(cosine) | (np.abs(cosine) <= 1)).all()
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_gradients_that_cancel_leave_no_update_and_no_shares(seed: int, scale: float) -> None:
+    """Four gradients in the plane around 0: the minimiser solves two triangles for 0 exactly and takes their mean."""
+    rng = np.random.default_rng(seed)
+    angles = np.array([0.1, 0.9, 2.9, 4.4]) + rng.uniform(-0.1, 0.1, size=4)
+    J = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 10 ** rng.uniform(-2, 2, size=(4, 1))
+    w = np.zeros(4)
+    for corners in ([0, 2, 3], [1, 2, 3]):
+        w[corners] += np.linalg.solve(np.vstack([J[corners].T, np.ones(3)]), [0, 0, 1]) / 2
+    assert (w > 0).all()
+    share, length = derived.updates(w, (scale * J @ (scale * J).T)[np.triu_indices(4)])
+    assert length == 0
+    assert np.isnan(share).all()
+
+
+@given(st.floats(-30, 30), st.floats(-30, 30), st.floats(1e-6, 1))
+def test_a_small_update_keeps_its_shares_at_any_scale(gradients: float, weights: float, angle: float) -> None:
+    """Two gradients that all but cancel: their sum is (0, 2 sin a), and each has half of it."""
+    J = 10**gradients * np.array([[np.cos(angle), np.sin(angle)], [-np.cos(angle), np.sin(angle)]])
+    w = np.full(2, 10**weights)
+    share, length = derived.updates(w, (J @ J.T)[np.triu_indices(2)])
+    np.testing.assert_allclose(share, [0.5, 0.5], rtol=1e-2)
+    np.testing.assert_allclose(length, 10**weights * 2 * J[0, 1], rtol=1e-2)
+
+
 @settings(max_examples=30)
 @given(streams(tasks=(2, 4)))
 def test_a_snapshot_stays_as_it_was(stream: tuple) -> None:
