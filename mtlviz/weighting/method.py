@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 
 Kernel = Callable[[Floats, Floats, NDArray[np.bool_], Floats, Floats], Floats]
+Heads = Literal["sum", "weighted"]
+
+NEEDS = ("losses", "gramian", "representation")
 
 
 class Weighting:
@@ -20,12 +23,29 @@ class Weighting:
     A method of your own names a kernel, `kernel(losses, gramian, present, constants, state) -> weights`, that sees
     zeros for absent tasks, changes `state` (any shape, from `initial_state`) in place and never keeps its arguments.
     One compiled kernel serves training, replay and the Pareto descent.
+
+    Raises: WeightingError where a subclass is defined without name, needs, heads or kernel, or with unknown ones.
     """
 
     name: ClassVar[str]
-    needs: ClassVar[frozenset[str]]  # of "losses", "gramian", "representation"
-    heads: ClassVar[Literal["sum", "weighted"]]  # the loss whose gradient the heads get: Σ L_t or Σ w_t L_t
+    needs: ClassVar[frozenset[str]]  # of NEEDS
+    heads: ClassVar[Heads]  # the loss whose gradient the heads get: Σ L_t or Σ w_t L_t
     kernel: ClassVar[Kernel]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        name, needs, heads = (getattr(cls, key, None) for key in ("name", "needs", "heads"))
+        wrong = None
+        if not isinstance(name, str) or not name:
+            wrong = f"a name, a text of its own; its name is {name!r}"
+        elif not isinstance(needs, (set, frozenset)) or not needs <= set(NEEDS):
+            wrong = f"needs, a frozenset out of {', '.join(NEEDS)}; its needs are {needs!r}"
+        elif heads not in get_args(Heads):
+            wrong = f"heads = 'sum' or 'weighted'; its heads are {heads!r}"
+        elif not callable(getattr(cls, "kernel", None)):
+            wrong = "a kernel, a function of (losses, gramian, present, constants, state)"
+        if wrong:
+            raise WeightingError(f"The weighting {cls.__name__} needs {wrong}. Set it in the body of the class.")
 
     def __init__(self) -> None:
         self._state: Floats | None = None

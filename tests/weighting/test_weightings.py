@@ -243,3 +243,24 @@ def test_unknown_name_lists_the_choices() -> None:
 def test_constants_out_of_range(make: object) -> None:
     with pytest.raises(WeightingError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"name": None}, "Mine needs a name.* its name is None"),
+        ({"name": ""}, "its name is ''"),
+        ({"needs": None}, "needs, a frozenset out of losses, gramian, representation; its needs are None"),
+        ({"needs": "gramian"}, "its needs are 'gramian'"),
+        ({"needs": frozenset({"gramian", "hessian"})}, "hessian"),
+        ({"heads": None}, "Mine needs heads = 'sum' or 'weighted'; its heads are None"),
+        ({"heads": "mean"}, "its heads are 'mean'"),
+        ({"kernel": None}, "Mine needs a kernel"),
+    ],
+)
+def test_a_method_that_does_not_say_what_it_is_cannot_be_defined(changed: dict, message: str) -> None:
+    whole = {"name": "mine", "needs": frozenset({"losses"}), "heads": "sum", "kernel": staticmethod(lambda *_: None)}
+    with pytest.raises(WeightingError, match=message):
+        type("Mine", (mv.weighting.Weighting,), {k: v for k, v in (whole | changed).items() if v is not None})
+    mine = type("Mine", (mv.weighting.Weighting,), whole)
+    assert type("Heir", (mine,), {}).name == "mine"
