@@ -23,6 +23,10 @@ class Switchable(Protocol):
     def state(self) -> str:
         """running, paused, or how it ended."""
 
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, if it failed."""
+
     def pause(self) -> None:
         """Asks it to halt."""
 
@@ -59,20 +63,19 @@ class Controls(ipywidgets.VBox):
         super().__init__([line, self._bar, self._failure])
 
     def show(self, progress: Progress, error: dict[str, Any] | None) -> None:
-        """Shows where the run is; `error` is the detail of its error event, if it failed."""
-        with self.hold_trait_notifications():
-            self._status.value = f"<b>{self._title}</b> · <span>{html.escape(progress.text())}</span>"
-            self._bar.value = min(progress.step / progress.planned, 1.0) if progress.planned else 0.0
-            self._bar.layout.display = None if progress.planned else "none"
-            self._bar.bar_style = _BARS.get(progress.state, "info")
-            if error is not None:
-                said = (error.get("type", "Error"), error.get("message", ""), error.get("traceback", ""))
-                self._failure.value = failure(*map(str, said))
-                self._failure.layout.display = None
-            if self._buttons:
-                self._buttons["Pause"].disabled = progress.state != "running"
-                self._buttons["Resume"].disabled = progress.state != "paused"
-                self._buttons["Stop"].disabled = progress.state in ENDED
+        """Shows where the run is; `error` says what ended it (type, message, traceback), if it failed."""
+        self._status.value = f"<b>{self._title}</b> · <span>{html.escape(progress.text())}</span>"
+        self._bar.value = min(progress.step / progress.planned, 1.0) if progress.planned else 0.0
+        self._bar.layout.display = None if progress.planned else "none"
+        self._bar.bar_style = _BARS.get(progress.state, "info")
+        if error is not None:
+            said = (error.get("type", "Error"), error.get("message", ""), error.get("traceback", ""))
+            self._failure.value = failure(*map(str, said))
+            self._failure.layout.display = None
+        if self._buttons:
+            self._buttons["Pause"].disabled = progress.state != "running"
+            self._buttons["Resume"].disabled = progress.state != "paused"
+            self._buttons["Stop"].disabled = progress.state in ENDED
 
 
 def _button(label: str, icon: str, act: Callable[[], None], wake: Callable[[], None]) -> ipywidgets.Button:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from typing import Any
 
 import ipywidgets
@@ -33,7 +34,10 @@ class Dashboard(ipywidgets.VBox):
 
     It holds no numbers: at most 4 times a second its publisher thread asks the log what is new and draws the figures
     of the tab that is open. The cell's width and JupyterLab's theme are followed; a saved notebook keeps a picture of
-    each tab that was looked at. `close()` ends it.
+    each tab that was looked at.
+
+    The thread ends with the run, and until then with `close()` (or `ipywidgets.Widget.close_all()`) alone: ipywidgets
+    holds every widget that is not closed, so a dashboard whose cell was run again or cleared goes on drawing.
     """
 
     _publisher: Publisher | None = None  # begins when everything that it writes is there
@@ -100,13 +104,13 @@ class Dashboard(ipywidgets.VBox):
         planned = planned if isinstance(planned, int) else None
         self._progress = self._speedometer.reading(state, log.last_step, log.time, planned)
         if state == "failed" and self._error is None:
-            errors = log.events.query("kind == 'error'")
-            self._error = errors.detail.iloc[-1] if len(errors) else None
+            self._error = self._what_failed()
         self.controls.show(self._progress, self._error)
         ended = state in ENDED
         open_tab = self._tabs[self.tab.selected_index or 0]
         if not (ended and self._settled and self._pictures_changed):  # a picture alone needs no drawing
             open_tab.refresh(log)
+            self._show_no_trouble()
         if ended and not self._settled:
             open_tab.settle()
             self._settled = True
@@ -115,15 +119,44 @@ class Dashboard(ipywidgets.VBox):
             self._keep_picture()
         return not ended
 
+    def _what_failed(self) -> dict[str, Any] | None:
+        """Type, message and traceback of the error that ended the run, as far as the log or the run itself knows."""
+        events = self.run_log.events
+        noted = events[events.kind == "error"].detail
+        if len(noted):
+            return noted.iloc[-1]
+        error = self._run.error if self._run is not None else None
+        if error is not None:
+            return _error_detail(error)
+        broken = events[events.kind == "nonfinite"]
+        if not len(broken):
+            return None
+        said = broken.detail.iloc[-1].get("message") or f"a loss or gradient of {broken.task.iloc[-1]} is not finite"
+        return {"type": "NonFiniteError", "message": said}
+
     def _keep_picture(self) -> None:
         taken = [view.picture for tab in self._tabs for view in tab.views.values()]
         pictures = [picture for picture in taken if picture is not None]
         if pictures and self._progress is not None:
             self._kept.keep(composed(f"{self._title} · {self._progress.text()}", pictures))
 
-    def _show_trouble(self, traceback: str) -> None:
-        self.trouble.value = failure("The dashboard could not draw", "the run itself is not touched", traceback)
+    def _show_trouble(self, raised: str) -> None:
+        self._settled = False  # what could not be drawn is drawn again
+        self.trouble.value = failure("The dashboard could not draw", "the run itself is not touched", raised)
         self.trouble.layout.display = None
+
+    def _show_no_trouble(self) -> None:
+        self.trouble.value = ""
+        self.trouble.layout.display = "none"
+
+
+def _error_detail(error: BaseException) -> dict[str, Any]:
+    """An exception as error events note it."""
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
 
 
 def _parts(run: Switchable | RunLog | str | os.PathLike[str]) -> tuple[Switchable | None, RunLog]:

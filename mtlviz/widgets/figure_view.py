@@ -53,7 +53,7 @@ class FigureView(anywidget.AnyWidget):
         super().__init__(_height=height)
         self._kept = KeptDisplay(self, "A figure of mtlviz")
         self.on_msg(self._take)
-        if library.first_push():
+        if library.first("view"):
             self._push_library()
         self._pushed = True
         if figure is not None:
@@ -144,6 +144,8 @@ class FigureView(anywidget.AnyWidget):
 
     def _on_timer(self) -> None:
         with self._lock:
+            if self._timer is not threading.current_thread():  # stopped or replaced while it waited for the lock
+                return
             self._timer = None
             self._unanswered = None
             self._advance()

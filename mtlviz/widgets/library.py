@@ -12,7 +12,7 @@ VERSION: str = get_plotlyjs_version()
 """The version of plotly.js that this kernel draws with."""
 
 _lock = threading.Lock()
-_pushed = False
+_brought: set[str] = set()
 
 
 @cache
@@ -21,9 +21,9 @@ def gzipped() -> bytes:
     return gzip.compress(get_plotlyjs().encode(), compresslevel=6, mtime=0)
 
 
-def first_push() -> bool:
-    """True for one caller in the life of this kernel: the one that pushes the library without being asked."""
-    global _pushed
+def first(kind: str) -> bool:
+    """True for one caller of this kind in the life of this kernel: the one that brings the library unasked."""
     with _lock:
-        first, _pushed = not _pushed, True
-    return first
+        brings = kind not in _brought
+        _brought.add(kind)
+    return brings

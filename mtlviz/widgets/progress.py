@@ -69,8 +69,6 @@ def duration(seconds: float) -> str:
 
 
 def failure(kind: str, message: str, traceback: str) -> str:
-    """What ended a failed run, as HTML: the message, and the traceback to unfold."""
-    return (
-        f'<div class="mtlviz-failure"><b>{html.escape(kind)}</b>: {html.escape(message)}'
-        f"<details><summary>traceback</summary><pre>{html.escape(traceback)}</pre></details></div>"
-    )
+    """What ended a failed run, as HTML: the message, and the traceback, where there is one, to unfold."""
+    unfolds = f"<details><summary>traceback</summary><pre>{html.escape(traceback)}</pre></details>" if traceback else ""
+    return f'<div class="mtlviz-failure"><b>{html.escape(kind)}</b>: {html.escape(message)}{unfolds}</div>'

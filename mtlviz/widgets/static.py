@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -10,11 +9,10 @@ import plotly.io
 from plotly.basedatatypes import BaseFigure
 from plotly.offline import get_plotlyjs
 
+from mtlviz.widgets import library
 from mtlviz.widgets.display import caption
 
 _CONFIG = {"responsive": True, "displaylogo": False, "showTips": False, "showSendToCloud": False, "plotlyServerURL": ""}
-_lock = threading.Lock()
-_included = False
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,6 @@ def static(figure: BaseFigure, *, height: int | None = None, with_library: bool 
     """
     sized = go.Figure(figure).update_layout(height=height or figure.layout.height or 400)
     plot = plotly.io.to_html(sized, config=_CONFIG, include_plotlyjs=False, full_html=False, default_width="100%")
-    brings = _first() if with_library is None else with_library
-    library = f"<script>{get_plotlyjs()}</script>\n" if brings else ""
-    return StaticFigure(library + plot, caption=caption(figure))
-
-
-def _first() -> bool:
-    global _included
-    with _lock:
-        first, _included = not _included, True
-    return first
+    brings = library.first("static") if with_library is None else with_library
+    script = f"<script>{get_plotlyjs()}</script>\n" if brings else ""
+    return StaticFigure(script + plot, caption=caption(figure))

@@ -14,9 +14,9 @@ from PIL import Image
 
 import mtlviz as mv
 from mtlviz.errors import MtlvizError, RunLogError
+from mtlviz.runlog import Event
 from mtlviz.widgets.picture import WIDTH, composed
 from mtlviz.widgets.progress import Progress, Speedometer, duration, failure
-from mtlviz.widgets.publisher import Publisher
 from tests.problems import crossing
 
 SAMPLE = Path(__file__).parents[2] / "data_samples" / "run_digits"
@@ -76,6 +76,41 @@ def test_a_failed_run_shows_its_error_escaped() -> None:
         dashboard.close()
 
 
+def test_a_failed_run_logged_by_hand_shows_what_was_not_finite() -> None:
+    log = mv.RunLog.create(None, crossing())
+    log.append(Event(0, 0, "start"))
+    log.append(Event(3, 3, "nonfinite", "size", {"message": "the loss of size is nan <at> update 4"}))
+    log.close()
+    dashboard = mv.dashboard(log)
+    try:
+        assert dashboard.progress.state == "failed"
+        assert "the loss of size is nan &lt;at&gt; update 4" in dashboard.controls._failure.value
+        assert "traceback" not in dashboard.controls._failure.value  # there is none
+        assert dashboard.controls._failure.layout.display is None
+    finally:
+        dashboard.close()
+
+
+def test_an_error_that_the_log_could_not_note_is_shown_from_the_run() -> None:
+    ready = threading.Event()
+
+    def closing(losses: np.ndarray, gramian: np.ndarray) -> np.ndarray:
+        ready.wait(20)
+        run.log.close()
+        raise RuntimeError("the <last> words")
+
+    run = mv.start(crossing(), weighting=closing, steps=5)
+    ready.set()
+    assert run.join(20)
+    assert not (run.log.events.kind == "error").any()
+    dashboard = mv.dashboard(run)
+    try:
+        _until(lambda: "RuntimeError</b>: the &lt;last&gt; words" in dashboard.controls._failure.value)
+        assert "in closing" in dashboard.controls._failure.value
+    finally:
+        dashboard.close()
+
+
 def test_a_log_has_no_switches_and_every_tab_draws() -> None:
     dashboard = mv.dashboard(mv.RunLog.open(SAMPLE))
     try:
@@ -119,58 +154,6 @@ def test_what_cannot_be_shown_is_named(wrong: object) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunLogError, match="nowhere"):
         mv.dashboard(tmp_path / "nowhere")
-
-
-def test_closing_ends_the_thread_and_not_the_run() -> None:
-    run = mv.start(crossing(), steps=1_000_000, validate_every=10_000)
-    dashboard = mv.dashboard(run)
-    thread = dashboard._publisher._thread
-    dashboard.close()
-    assert not thread.is_alive()
-    assert run.state == "running"
-    run.stop()
-    run.wait(20)
-
-
-def test_the_publisher_keeps_to_its_pace_rests_and_wakes() -> None:
-    calls: list[float] = []
-    live = [True]
-
-    def refresh() -> bool:
-        calls.append(time.monotonic())
-        return live[0]
-
-    publisher = Publisher(refresh, lambda text: None)
-    _until(lambda: len(calls) >= 5)
-    assert min(np.diff(calls)) > 0.2  # at most 4 Hz
-    live[0] = False
-    publisher.wake()
-    time.sleep(0.4)
-    resting = len(calls)
-    time.sleep(0.6)
-    assert len(calls) == resting
-    publisher.wake()
-    _until(lambda: len(calls) == resting + 1)
-    publisher.close()
-    assert not publisher._thread.is_alive()
-
-
-def test_a_refresh_that_fails_is_told_and_the_next_one_tried() -> None:
-    told: list[str] = []
-    done = threading.Event()
-
-    def refresh() -> bool:
-        if not told:
-            raise ValueError("cannot draw")
-        done.set()
-        return False
-
-    publisher = Publisher(refresh, told.append)
-    _until(lambda: bool(told))
-    assert "ValueError: cannot draw" in told[0]
-    publisher.wake()
-    assert done.wait(5)
-    publisher.close()
 
 
 def test_speed_leaves_pauses_out() -> None:

@@ -95,6 +95,26 @@ def test_the_tail_arrives_without_an_answer(browser, monkeypatch):
     assert same(browser.figure, wire.tree(curve(2)))
 
 
+def test_a_timer_that_came_too_late_sends_nothing(browser, monkeypatch):
+    """It fires while another thread holds the lock, sends what it was for, and starts a timer for the next figure."""
+    monkeypatch.setattr(figure_view, "PATIENCE", 0.1)
+    view = FigureView(curve(0))
+    view.show(curve(1))
+    with view._lock:
+        late = view._timer
+        time.sleep(0.3)
+        monkeypatch.setattr(figure_view, "PATIENCE", 60.0)
+        browser.drawn(view)
+        view.show(curve(2))
+        newer = view._timer
+        assert newer is not late
+    late.join(5)
+    assert browser.revision == 2
+    assert view._timer is newer
+    assert view._unanswered is not None
+    view.close()
+
+
 def test_an_old_answer_does_not_free_the_way(browser):
     view = FigureView(curve(0))
     browser.drawn(view)
@@ -184,7 +204,7 @@ def test_a_closed_view_sends_nothing_more(browser, monkeypatch):
 
 
 def test_the_library_is_pushed_once_and_sent_on_request(browser, monkeypatch):
-    monkeypatch.setattr(library, "_pushed", False)
+    monkeypatch.setattr(library, "_brought", set())
     views = [FigureView(curve(0)) for _ in range(3)]
     assert [message["kind"] for message in browser.messages].count("library") == 1
     browser.answer(views[2], kind="need", what="library")
@@ -198,3 +218,8 @@ def test_the_library_is_the_installed_plotly_js():
 
     assert gzip.decompress(library.gzipped()).decode() == get_plotlyjs()
     assert len(library.gzipped()) < 1_700_000
+
+
+def test_the_first_of_each_kind_brings_the_library(monkeypatch):
+    monkeypatch.setattr(library, "_brought", set())
+    assert [library.first(kind) for kind in ("view", "static", "view", "static")] == [True, True, False, False]
