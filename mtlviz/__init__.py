@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlviz import analysis, data, figures, gradients, models, report, runlog, training, weighting, widgets
+    from mtlviz import analysis, data, figures, gradients, metrics, models, report, runlog, training, weighting, widgets
     from mtlviz.data.problem import Problem
     from mtlviz.runlog.log import RunLog
     from mtlviz.runlog.records import Event, Measure, Step, Validation
@@ -38,6 +38,7 @@ __all__ = [
     "data",
     "figures",
     "gradients",
+    "metrics",
     "models",
     "report",
     "runlog",
@@ -74,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

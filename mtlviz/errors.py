@@ -14,7 +14,11 @@ class WeightingError(MtlvizError, ValueError):
 
 
 class NonFiniteError(MtlvizError, ArithmeticError):
-    """A loss or a gradient became NaN or infinite while training."""
+    """A loss, a gradient or an output of `task` became NaN or infinite while training."""
+
+    def __init__(self, message: str, task: str) -> None:
+        super().__init__(message)
+        self.task = task
 
 
 class RunLogError(MtlvizError):

@@ -1,12 +1,15 @@
-"""Random numbers that depend on a seed and a place in the run, and leave the user's own stream alone."""
+"""Random numbers that depend on a seed and a place in the run, and leave the user's own stream as it was."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+_GLOBAL = threading.RLock()  # torch's default generators belong to the whole process
 
 
 def derived_seed(*numbers: int) -> int:
@@ -18,17 +21,21 @@ def derived_seed(*numbers: int) -> int:
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """torch's default generators start at `seed` inside, and go on outside as if nothing had happened.
 
-    A step that is a function of (seed, position) needs no stored random state to be repeated after a rewind.
+    A step that is a function of (seed, position) needs no stored random state to be repeated after a rewind. Runs of
+    one process take turns here, so that they do not disturb each other. Code of the user's own that draws from torch's
+    default generators in another thread at the same moment still does: give it a `torch.Generator` of its own.
     """
-    generators = [torch.default_generator]
-    if device is not None and device.type == "cuda":
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    with _GLOBAL:
+        generators = [torch.default_generator]
+        if device is not None and device.type == "cuda":
+            torch.cuda.init()
+            index = torch.cuda.current_device() if device.index is None else device.index
+            generators.append(torch.cuda.default_generators[index])
+        states = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,10 +65,7 @@ class Task:
         try:
             loss: Any = self.loss(outputs, targets)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise ProblemError(
-                f"task {self.name!r}: {self.loss_name} failed on outputs {_shape(outputs)} and targets "
-                f"{_shape(targets)}: {error}. Does the head (outputs={self.outputs}) fit the loss and its targets?"
-            ) from error
+            raise self._misfit(outputs, targets, error) from error
         if not isinstance(loss, torch.Tensor) or loss.dim() != 0:
             came = _shape(loss) if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise ProblemError(
@@ -75,6 +73,29 @@ class Task:
                 f"it returned {came}"
             )
         return loss
+
+    def check_fit(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Tries the loss of a head's outputs (N, ...), as `value` does, and what only a first look can afford.
+
+        Raises: ProblemError also where the head's size is not `outputs`, or shapes fit each other only by broadcasting.
+        """
+        sizes = {1} if outputs.dim() < 2 else {outputs.shape[1], outputs.shape[-1]}  # (N, C, H, W) has C classes
+        if self.outputs not in sizes:
+            raise ProblemError(
+                f"task {self.name!r} has outputs={self.outputs}, but its head returned {_shape(outputs)}"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size", category=UserWarning)  # it broadcasts
+            try:
+                self.value(outputs, targets)
+            except UserWarning as warning:
+                raise self._misfit(squeezed(outputs, targets), targets, warning) from warning
+
+    def _misfit(self, outputs: torch.Tensor, targets: torch.Tensor, why: Exception) -> ProblemError:
+        return ProblemError(
+            f"task {self.name!r}: {self.loss_name} failed on outputs {_shape(outputs)} and targets {_shape(targets)}: "
+            f"{str(why).rstrip('.')}. Does the head (outputs={self.outputs}) fit the loss and its targets?"
+        )
 
 
 def squeezed(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -42,11 +42,13 @@ def digits(*, seed: int = 0, pairs: Mapping[str, int] | None = None) -> Problem:
 
     seed: of the split, the pairs and the initial parameters. pairs: sizes of the splits, for quick looks.
 
-    Raises: ProblemError for a split that does not exist or a size below 50.
+    Raises: ProblemError for a seed below 0, a split that does not exist or a size below 50.
 
     Source: the 1 797 digits of Alpaydin and Kaynak (UCI, 1998) bundled with scikit-learn; the overlap follows
     Sener and Koltun, NeurIPS 2018, arXiv 1810.04650. Differs: 8 × 8 digits on 12 × 16 pictures, and three more tasks.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ProblemError(f"seed must be a whole number from 0, got {seed!r}")
     sizes = _sizes(pairs)
     splits = digit_pairs(seed=seed, pairs=sizes)
     rng = np.random.default_rng([seed, 1])
@@ -113,7 +115,7 @@ def _paired(
 ) -> Pairs:
     sources = rng.choice(pool, (count, 2))
     canvas = np.zeros((count, HEIGHT, WIDTH), np.float32)
-    for side, (first, last) in enumerate(((0, 4), (5, 9))):  # columns where a digit may begin: they overlap by 0 to 7
+    for side, (first, last) in enumerate(((0, 4), (5, 9))):  # columns where a digit may begin: they overlap by 0 to 6
         tops, lefts = rng.integers(0, HEIGHT - 8 + 1, count), rng.integers(first, last, count)
         rows = tops[:, None, None] + np.arange(8)[:, None]
         columns = lefts[:, None, None] + np.arange(8)
@@ -134,6 +136,8 @@ def _targets(pair: NDArray[np.int64]) -> dict[str, torch.Tensor]:
 
 
 def _sizes(pairs: Mapping[str, int] | None) -> dict[str, int]:
+    if pairs is not None and not isinstance(pairs, Mapping):
+        raise ProblemError(f"pairs must be {{split: size}}, got {pairs!r}")
     sizes = dict(PAIRS) | dict(pairs or {})
     if unknown := [name for name in sizes if name not in PAIRS]:
         raise ProblemError(f"digits has the splits {list(PAIRS)}, not {unknown}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtlviz.data.splits import Split, TensorRows, split_of
+from mtlviz.data.splits import Split, TensorRows, paired, split_of
 from mtlviz.errors import ProblemError
 from mtlviz.models.shared_trunk import SharedTrunk, linear_heads
 from mtlviz.randomness import seeded
@@ -24,8 +24,8 @@ class Problem:
     trunk: a module inputs (B, ...) -> shared representation z (B, d).
     train, validation, test: tensors, Datasets or DataLoaders, shared by all tasks or per task:
         `(inputs, {task: targets})`, a Dataset or DataLoader of such pairs, or
-        `{task: (inputs, targets) | Dataset | DataLoader}`. In shared targets NaN (float) or -100 (integer) says that a
-        row has no label for the task. validation and test may be left out.
+        `{task: (inputs, targets) | Dataset | DataLoader}`, inputs (N, ...) and targets (N, ...). A target of NaN
+        (float) or -100 (integer) says that a row has no label for the task. validation and test may be left out.
     heads: {task: module on z}; a task that is left out gets an `nn.Linear` of its `outputs`.
     name: what the log calls the problem. seed: of the heads that are made.
 
@@ -46,6 +46,8 @@ class Problem:
     ) -> None:
         self.tasks = _checked(tasks)
         self.name = name
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ProblemError(f"seed must be a whole number from 0, got {seed!r}")
         names = tuple(task.name for task in self.tasks)
         if not isinstance(trunk, nn.Module):
             raise ProblemError(f"trunk must be an nn.Module, got {type(trunk).__name__}")
@@ -80,6 +82,8 @@ class Problem:
 
 
 def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
+        raise ProblemError(f"tasks must be a list of mtlviz.Task objects, got {type(tasks).__name__}")
     tasks = tuple(tasks)
     if not tasks:
         raise ProblemError("a problem needs at least one task; got tasks=[]")
@@ -93,13 +97,13 @@ def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:
 
 
 def _need_labels(train: Split, names: tuple[str, ...]) -> None:
+    counts = train.samples()
     if train.shared is None:
-        without = [name for name in names if name not in train.by_task]
+        without = [name for name in names if name not in train.by_task or counts.get(name) == 0]
     elif isinstance(train.shared, TensorRows):
-        counts = train.samples()
         without = [name for name in names if not counts.get(name)]
     else:
-        return  # what a Dataset labels is known when it is read
+        return  # what a shared Dataset or DataLoader labels is known when it is read
     if without:
         raise ProblemError(
             f"train has no labelled sample for {', '.join(map(repr, without))}; drop the task or add data"
@@ -109,6 +113,8 @@ def _need_labels(train: Split, names: tuple[str, ...]) -> None:
 def _heads(
     tasks: tuple[Task, ...], trunk: nn.Module, train: Split, given: Mapping[str, nn.Module] | None, seed: int
 ) -> dict[str, nn.Module]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ProblemError(f"heads must be {{task: module}}, got {type(given).__name__}")
     given = dict(given or {})
     names = [task.name for task in tasks]
     if unknown := [name for name in given if name not in names]:
@@ -125,5 +131,10 @@ def _first_inputs(train: Split) -> torch.Tensor:
     source = train.shared if train.shared is not None else next(iter(train.by_task.values()))
     if isinstance(source, DataLoader):
         with seeded(0):  # a shuffling loader must not move the user's random numbers
-            return next(iter(source))[0][:1]
+            for item in source:
+                inputs, _ = paired(item, "train: a DataLoader")
+                return inputs[:1]
+            raise ProblemError(
+                "train: a DataLoader gave no batch; is it empty, or smaller than one batch with drop_last?"
+            )
     return next(train.chunks(1)).inputs

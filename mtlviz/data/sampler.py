@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mtlviz.data.splits import Batch, Rows, Source, Split
+from mtlviz.data.splits import Batch, Rows, Source, Split, paired
 from mtlviz.errors import ProblemError
 from mtlviz.randomness import derived_seed
 
@@ -65,7 +65,7 @@ class _Shuffled:
         if epoch not in self._orders:
             if len(self._orders) > 8:  # a few epochs can meet in one batch; older ones are not needed again
                 self._orders.clear()
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, self.number, epoch))
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, 1, self.number, epoch))
             self._orders[epoch] = torch.randperm(len(self.rows), generator=generator)
         return self._orders[epoch]
 
@@ -80,8 +80,6 @@ class _Cycled:
     def part(self, index: int) -> tuple[torch.Tensor, Any]:
         for _ in range(2):
             for item in self._iterator:
-                if not isinstance(item, (tuple, list)) or len(item) != 2:
-                    raise ProblemError(f"{self.name}: a DataLoader must give (inputs, targets) pairs")
-                return item[0], item[1]
+                return paired(item, f"{self.name}: a DataLoader")
             self._iterator = iter(self.loader)
         raise ProblemError(f"{self.name}: a DataLoader gave no batch")

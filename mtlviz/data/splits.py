@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -75,11 +76,21 @@ class DatasetRows:
 
     def fetch(self, rows: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Inputs and targets of the rows (n,)."""
-        inputs, targets = default_collate([self.dataset[int(row)] for row in rows])
-        return inputs, targets
+        items = [self.dataset[int(row)] for row in rows]
+        for item in items:
+            paired(item, "a Dataset")
+        return paired(default_collate(items), "a Dataset")
 
 
 Source = Rows | DataLoader
+
+
+def paired(item: Any, giver: str) -> tuple[Any, Any]:
+    """What a Dataset or DataLoader gave, as (inputs, targets). Raises: ProblemError for anything else."""
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
+        raise ProblemError(f"{giver} must give (inputs, targets) pairs, it gave a {type(item).__name__}{size}")
+    return item[0], item[1]
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,10 @@ class Split:
         """One batch of (task or None for all tasks, (inputs, targets)) parts, inputs concatenated."""
         if not parts:
             raise ProblemError(f"{self.name}: no samples came")
+        for _, (inputs, _) in parts:
+            if not isinstance(inputs, torch.Tensor) or inputs.dim() == 0:
+                came = "a number" if isinstance(inputs, torch.Tensor) else f"a {type(inputs).__name__}"
+                raise ProblemError(f"{self.name}: the inputs of a batch must be one tensor (B, ...), {came} came")
         sizes = {tuple(inputs.shape[1:]) for _, (inputs, _) in parts}
         if len(sizes) > 1:
             raise ProblemError(
@@ -105,7 +120,7 @@ class Split:
         targets: dict[str, torch.Tensor] = {}
         start = 0
         for task, (x, y) in parts:
-            for name, values in ({task: y} if task is not None else self._by_task(y)).items():
+            for name, values in ({task: torch.as_tensor(y)} if task is not None else self._by_task(y)).items():
                 if len(values) != len(x):
                     raise ProblemError(f"{self.name}: task {name!r} has {len(values)} targets for {len(x)} inputs")
                 mask = labelled(values)
@@ -133,8 +148,8 @@ class Split:
         )
         for task, source in sources:
             if isinstance(source, DataLoader):
-                for inputs, targets in source:
-                    yield self.join([(task, (inputs, targets))])
+                for item in source:
+                    yield self.join([(task, paired(item, f"{self.name}: a DataLoader"))])
             else:
                 for rows in torch.arange(len(source)).split(size):
                     yield self.join([(task, source.fetch(rows))])
@@ -143,7 +158,11 @@ class Split:
         """Labelled rows per task, where they can be told without reading a whole data set."""
         if isinstance(self.shared, TensorRows):
             return {task: int(labelled(y).sum()) for task, y in self.shared.targets.items()}
-        return {task: len(source) for task, source in self.by_task.items() if not isinstance(source, DataLoader)}
+        return {
+            task: int(labelled(source.targets).sum()) if isinstance(source, TensorRows) else len(source)
+            for task, source in self.by_task.items()
+            if not isinstance(source, DataLoader)
+        }
 
 
 def labelled(targets: torch.Tensor) -> torch.Tensor:
@@ -174,6 +193,8 @@ def _source(name: str, value: Any, tasks: tuple[str, ...], task: str | None) -> 
     where = f"{name}: " + (f"task {task!r}" if task is not None else "the shared source")
     if isinstance(value, DataLoader):
         return value
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        raise ProblemError(f"{where} needs (inputs, targets); a bare {type(value).__name__} came")
     if isinstance(value, Dataset) or (
         hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (tuple, list))
     ):
@@ -203,6 +224,8 @@ def _tensor_rows(where: str, inputs: Any, targets: Any, tasks: tuple[str, ...], 
             raise ProblemError(f"{where} needs (inputs, {{task: targets}}); its targets are {type(targets).__name__}")
         if unknown := [name for name in targets if name not in tasks]:
             raise ProblemError(f"{where} has targets for unknown tasks {unknown}; the tasks are {list(tasks)}")
+    if inputs.dim() == 0:
+        raise ProblemError(f"{where}: inputs must be (N, ...), a single number came")
     for label, y in targets.items() if isinstance(targets, dict) else [(task, targets)]:
         if y.dim() == 0 or len(y) != len(inputs):
             raise ProblemError(f"{where}: {label!r} has targets {tuple(y.shape)} for inputs {tuple(inputs.shape)}")

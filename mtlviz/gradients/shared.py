@@ -127,6 +127,13 @@ class SharedGradients:
         blocks = [gradients.jacobian[:, span].double() for span in self._layer_spans]
         return torch.stack([block @ block.T for block in blocks])
 
+    def head_peak(self, gradients: TaskGradients) -> torch.Tensor:
+        """The largest entry of all head gradients, a float64 scalar: NaN or infinite where one of them is."""
+        grads = [grad for _, grad in gradients.heads.values()]
+        if not grads:
+            return torch.zeros((), dtype=torch.float64, device=gradients.losses.device)
+        return torch.nn.utils.get_total_norm(grads, norm_type=torch.inf).double()
+
     def set_grad(self, gradients: TaskGradients, weights: torch.Tensor, *, heads: str) -> None:
         """Sets `.grad`: Jᵀw on the shared parameters; on the heads that of Σ L_t ("sum") or Σ w_t L_t ("weighted").
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +47,10 @@ class SharedTrunk(nn.Module):
             own = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in seen]
             if own:
                 seen.update(map(id, own))
-                layers[path or type(module).__name__] = own
+                name = path or type(module).__name__
+                while name in layers:  # a child may be called what its parent's class is called
+                    name += " (inner)"
+                layers[name] = own
         return layers
 
     def head_parameters(self, task: str) -> list[nn.Parameter]:
@@ -61,7 +66,7 @@ class SharedTrunk(nn.Module):
 
         Raises: ProblemError where the trunk returns anything but one tensor with a row per input.
         """
-        z = self.trunk(inputs)
+        z = passed(self.trunk, inputs)
         if not isinstance(z, torch.Tensor):
             raise ProblemError(f"the trunk must return one tensor, the shared representation; got {type(z).__name__}")
         if z.dim() < 1 or len(z) != len(inputs):
@@ -74,7 +79,7 @@ class SharedTrunk(nn.Module):
         Raises: ProblemError where the head cannot read it.
         """
         try:
-            return self.head(task)(z)
+            return self.head(task)(z.clone())  # a head may work in place, and z is the other heads' too
         except (RuntimeError, ValueError, TypeError) as error:
             raise ProblemError(f"the head of task {task!r} failed on z {tuple(z.shape)}: {error}") from error
 
@@ -89,15 +94,8 @@ def linear_heads(trunk: nn.Module, tasks: Sequence[Task], inputs: torch.Tensor, 
 
     Raises: ProblemError where the trunk cannot read the inputs, or its output is not (B, d).
     """
-    training = trunk.training
-    trunk.eval()  # one sample must not move the running statistics of a BatchNorm
-    try:
-        with torch.no_grad():
-            z = trunk(inputs)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ProblemError(f"the trunk failed on inputs {tuple(inputs.shape)} {inputs.dtype}: {error}") from error
-    finally:
-        trunk.train(training)
+    with evaluating(trunk):  # one sample must not move the running statistics of a BatchNorm
+        z = passed(trunk, inputs)
     if not isinstance(z, torch.Tensor) or z.dim() != 2:
         came = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
         raise ProblemError(
@@ -105,4 +103,25 @@ def linear_heads(trunk: nn.Module, tasks: Sequence[Task], inputs: torch.Tensor, 
             "flatten its output, or give heads={task: module}"
         )
     with seeded(seed):
-        return {task.name: nn.Linear(z.shape[1], task.outputs) for task in tasks}
+        return {task.name: nn.Linear(z.shape[1], task.outputs, device=z.device, dtype=z.dtype) for task in tasks}
+
+
+def passed(trunk: nn.Module, inputs: torch.Tensor) -> Any:
+    """What the trunk makes of inputs (B, ...). Raises: ProblemError where it cannot read them."""
+    try:
+        return trunk(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        raise ProblemError(f"the trunk failed on inputs {tuple(inputs.shape)} {inputs.dtype}: {error}") from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without a graph; afterwards every module is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mtlviz.data.splits import Split
-from mtlviz.errors import ProblemError
-from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.errors import NonFiniteError, ProblemError
+from mtlviz.models.shared_trunk import SharedTrunk, evaluating
 from mtlviz.task import Task, squeezed
 
 
-def evaluation(model: SharedTrunk, tasks: Sequence[Task], split: Split, device: torch.device) -> dict[str, float]:
-    """The metric of each task that the split labels; NaN where a task has no label in it.
+def evaluation(
+    model: SharedTrunk, tasks: Sequence[Task], split: Split, device: torch.device, *, step: int
+) -> dict[str, float]:
+    """The metric of each task that the split labels after `step` updates; NaN where a task has no label in it.
 
-    Dropout is off and running statistics stay as they are; the model's training mode is restored afterwards.
+    Dropout is off and running statistics stay as they are; every module's mode is restored afterwards.
 
-    Raises: ProblemError naming the task whose metric fails.
+    Raises: NonFiniteError for outputs that are NaN or infinite, ProblemError naming the task whose metric fails.
     """
-    outputs: dict[str, list[torch.Tensor]] = {task.name: [] for task in tasks}
-    targets: dict[str, list[torch.Tensor]] = {task.name: [] for task in tasks}
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in split.chunks():
-                z = model.represent(batch.inputs.to(device))
-                for task in tasks:
-                    if task.name in batch.rows:
-                        y = batch.targets[task.name]
-                        outputs[task.name].append(squeezed(model.output(task.name, z[batch.rows[task.name]]), y).cpu())
-                        targets[task.name].append(y.cpu())
-    finally:
-        model.train(training)
-    return {task.name: _value(task, outputs[task.name], targets[task.name], split.name) for task in tasks}
+    outputs: dict[str, list[NDArray[Any]]] = {task.name: [] for task in tasks}
+    targets: dict[str, list[NDArray[Any]]] = {task.name: [] for task in tasks}
+    with evaluating(model):
+        for batch in split.chunks():
+            z = model.represent(batch.inputs.to(device))
+            for task in tasks:
+                if task.name in batch.rows:
+                    y = batch.targets[task.name]
+                    outputs[task.name].append(_array(squeezed(model.output(task.name, z[batch.rows[task.name]]), y)))
+                    targets[task.name].append(_array(y))
+    return {task.name: _value(task, outputs[task.name], targets[task.name], split.name, step) for task in tasks}
 
 
-def _value(task: Task, outputs: list[torch.Tensor], targets: list[torch.Tensor], split: str) -> float:
+def _array(values: torch.Tensor) -> NDArray[Any]:
+    values = values.cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy knows no bfloat16
+
+
+def _value(task: Task, outputs: list[NDArray[Any]], targets: list[NDArray[Any]], split: str, step: int) -> float:
     if not outputs:
         return math.nan
-    y_hat, y = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
+    y_hat, y = np.concatenate(outputs), np.concatenate(targets)
+    if not np.isfinite(y_hat).all():
+        raise NonFiniteError(f"task {task.name!r}: its outputs on {split} are not finite after step {step}", task.name)
     try:
         return float(task.judge.value(y_hat, y))
-    except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+    except Exception as error:  # a metric may be any code of the user's: whatever it raises is told with its task
         raise ProblemError(
             f"task {task.name!r}: its metric {task.judge.name} failed on {split} outputs {y_hat.shape} and targets "
-            f"{y.shape}: {error}"
+            f"{y.shape}, which are numpy arrays: {type(error).__name__}: {error}"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.data.splits import Split
-from mtlviz.errors import NonFiniteError, WeightingError
+from mtlviz.errors import NonFiniteError, ProblemError, WeightingError
 from mtlviz.gradients.shared import SharedGradients, TaskGradients
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed, seeded
@@ -28,6 +27,8 @@ from mtlviz.training.parts import (
     check_fit,
     load,
     optimizer_of,
+    scheduler_of,
+    trainable_copy,
     usable_device,
     weighting_of,
     whole,
@@ -50,11 +51,12 @@ def train(
 ) -> Training:
     """Trains a copy of the problem's model and yields a record of everything that happens; `break` stops it.
 
-    weighting: a name of `mtlviz.weighting.METHODS`, a `Weighting`, or a function (losses (T,), Gramian (T, T)) ->
-        weights (T,) of your own, which sees NaN where a task is absent.
+    weighting: a name of `mtlviz.weighting.METHODS`, a `Weighting` (a copy of it is used, from its initial state), or a
+        function of your own, numpy float64 (losses (T,), Gramian (T, T)) -> weights (T,), which sees NaN where a task
+        is absent.
     steps: updates to do. batch_size: samples a batch (a task, where each task has data of its own).
     optimizer: parameters -> Optimizer; Adam with lr 1e-3 unless given. scheduler: optimizer -> LRScheduler, stepped
-        after every update.
+        after every update. Those that need a closure or a metric (LBFGS, ReduceLROnPlateau) are refused.
     seed: of batches and dropout; the initial parameters are the problem's own.
     validate_every: updates between validations; there is one before the first update and one after the last.
     layers_every: updates between recorded Gramians of the single layers; 0 for none.
@@ -94,6 +96,8 @@ class Training(Iterator[Record]):
         validate_every: int,
         layers_every: int,
     ) -> None:
+        if not isinstance(problem, Problem):
+            raise ProblemError(f"train needs an mtlviz.Problem, got {type(problem).__name__}: {problem!r}")
         self.problem = problem
         self.steps = whole("steps", steps, least=1)
         self.seed = whole("seed", seed, least=0)
@@ -102,12 +106,12 @@ class Training(Iterator[Record]):
         self.device = usable_device(device)
         self.weighting = weighting_of(weighting)
         self.sampler = BatchSampler(problem.train, batch_size=batch_size, seed=seed)
-        self.model: SharedTrunk = copy.deepcopy(problem.model).to(self.device).train()
+        self.model: SharedTrunk = trainable_copy(problem.model).to(self.device)
         check_fit(problem, self.model, BatchSampler(problem.train, batch_size=batch_size, seed=seed), self.device)
         load(problem, self.weighting)
         self.gradients = SharedGradients(self.model, problem.tasks)
         self.optimizer = optimizer_of(optimizer, self.model)
-        self.scheduler = scheduler(self.optimizer) if scheduler is not None else None
+        self.scheduler = scheduler_of(scheduler, self.optimizer)
         self.step = 0
         self._names = tuple(task.name for task in problem.tasks)
         self._records = self._run()
@@ -140,8 +144,6 @@ class Training(Iterator[Record]):
 
     def _run(self) -> Generator[Record, None, None]:
         self._began = time.monotonic()
-        if isinstance(self.weighting, Weighting):
-            self.weighting.reset()
         yield Event(step=0, position=0, kind="start")
         yield from self._validations()
         while self.step < self.steps:
@@ -149,7 +151,8 @@ class Training(Iterator[Record]):
             if self.step % self.validate_every == 0 or self.step == self.steps:
                 yield from self._validations()
         if self.problem.test is not None:
-            for task, value in self._metrics(self.problem.test).items():
+            values = yield from self._metrics(self.problem.test)
+            for task, value in values.items():
                 yield Measure(step=self.step, name="test", task=task, value=value)
         yield Event(step=self.step, position=self.step, kind="finish")
 
@@ -159,12 +162,13 @@ class Training(Iterator[Record]):
             batch = self.sampler.batch(step).to(self.device)
             gradients = self.gradients.of(batch)
         present = np.array(gradients.present)
-        losses, layers = self._on_host(gradients)
+        losses, layers, head_peak = self._on_host(gradients)
         gramian = layers.sum(axis=0)
-        if (broken := self._not_finite(step, losses, gramian, present)) is not None:
-            detail = {"message": broken[1], "update": step}
-            yield Event(step=self.step, position=self.step, kind="nonfinite", task=broken[0], detail=detail)
-            raise NonFiniteError(broken[1])
+        broken = self._not_finite(step, losses, gramian, present)
+        if broken is None and not np.isfinite(head_peak):
+            broken = self._not_finite_head(step, gradients)
+        if broken is not None:
+            yield from self._end_by(broken)
         absent = ~present
         losses[absent] = np.nan
         for matrix in (gramian, *layers):
@@ -191,31 +195,44 @@ class Training(Iterator[Record]):
             layers=layers if self.layers_every and step % self.layers_every == 0 else None,
         )
 
-    def _on_host(self, gradients: TaskGradients) -> tuple[Floats, Floats]:
-        """Losses (T,) and layer Gramians (K, T, T), in one copy from the device."""
+    def _on_host(self, gradients: TaskGradients) -> tuple[Floats, Floats, float]:
+        """Losses (T,), layer Gramians (K, T, T) and the peak of the head gradients, in one copy from the device."""
         tasks = len(self._names)
-        packed = (
-            torch.cat([gradients.losses.double(), self.gradients.layer_gramians(gradients).flatten()]).cpu().numpy()
-        )
-        layers = packed[tasks:].reshape(-1, tasks, tasks)
-        return packed[:tasks], (layers + layers.transpose(0, 2, 1)) / 2
+        layers = self.gradients.layer_gramians(gradients).flatten()
+        peak = self.gradients.head_peak(gradients).reshape(1)
+        packed = torch.cat([gradients.losses.double(), peak, layers]).cpu().numpy()
+        cube = packed[tasks + 1 :].reshape(-1, tasks, tasks)
+        return packed[:tasks], (cube + cube.transpose(0, 2, 1)) / 2, float(packed[tasks])
 
     def _not_finite(
         self, step: int, losses: Floats, gramian: Floats, present: NDArray[np.bool_]
-    ) -> tuple[str, str] | None:
+    ) -> NonFiniteError | None:
         for t, name in enumerate(self._names):
             if present[t] and not np.isfinite(losses[t]):
-                return (
-                    name,
-                    f"task {name!r}: its loss is {losses[t]} at step {step}; training stopped before this update",
+                return NonFiniteError(
+                    f"task {name!r}: its loss is {losses[t]} at step {step}; training stopped before this update", name
                 )
         for t, name in enumerate(self._names):
             if present[t] and not np.isfinite(gramian[t, t]):
-                return name, (
+                return NonFiniteError(
                     f"task {name!r}: its gradient is not finite at step {step} though its loss is {losses[t]:g}; "
-                    "training stopped before this update"
+                    "training stopped before this update",
+                    name,
                 )
         return None
+
+    def _not_finite_head(self, step: int, gradients: TaskGradients) -> NonFiniteError:
+        name = self._names[next(n for n, grad in gradients.heads.values() if not torch.isfinite(grad).all())]
+        return NonFiniteError(
+            f"task {name!r}: its head's gradient is not finite at step {step}; training stopped before this update",
+            name,
+        )
+
+    def _end_by(self, error: NonFiniteError) -> Iterator[Record]:
+        """Tells the log which task ended the run, then raises."""
+        detail = {"message": str(error), "update": self.step + 1}
+        yield Event(step=self.step, position=self.step, kind="nonfinite", task=error.task, detail=detail)
+        raise error
 
     def _weights(self, step: int, losses: Floats, gramian: Floats, present: NDArray[np.bool_]) -> Floats:
         if isinstance(self.weighting, Weighting):
@@ -224,7 +241,12 @@ class Training(Iterator[Record]):
             weights = self.weighting(losses.copy(), gramian.copy())
         name = getattr(self.weighting, "name", getattr(self.weighting, "__name__", repr(self.weighting)))
         try:
-            weights = np.array(weights, dtype=np.float64)
+            if isinstance(weights, torch.Tensor):
+                weights = weights.detach().cpu().numpy()
+            weights = np.asarray(weights)
+            if weights.dtype.kind not in "biuf":
+                raise TypeError(f"real numbers were needed, {weights.dtype} came")
+            weights = weights.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise WeightingError(f"weighting {name} returned no numbers at step {step}: {error}") from error
         if weights.shape != losses.shape:
@@ -238,12 +260,17 @@ class Training(Iterator[Record]):
             raise WeightingError(f"weighting {name} returned weights that are not finite at step {step} ({values})")
         return weights
 
-    def _validations(self) -> Iterator[Validation]:
+    def _validations(self) -> Generator[Record, None, None]:
         if self.problem.validation is None:
             return
         metrics = {task.name: task.judge.label for task in self.problem.tasks}
-        for task, value in self._metrics(self.problem.validation).items():
+        values = yield from self._metrics(self.problem.validation)
+        for task, value in values.items():
             yield Validation(step=self.step, position=self.step, task=task, metric=metrics[task], value=value)
 
-    def _metrics(self, split: Split) -> dict[str, float]:
-        return evaluation(self.model, self.problem.tasks, split, self.device)
+    def _metrics(self, split: Split) -> Generator[Record, None, dict[str, float]]:
+        try:
+            return evaluation(self.model, self.problem.tasks, split, self.device, step=self.step)
+        except NonFiniteError as error:
+            yield from self._end_by(error)
+            raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
@@ -12,9 +11,10 @@ import torch
 
 from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
-from mtlviz.errors import ProblemError, WeightingError
+from mtlviz.data.splits import Batch
+from mtlviz.errors import WeightingError
 from mtlviz.gradients.shared import SharedGradients
-from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.models.shared_trunk import SharedTrunk, evaluating
 from mtlviz.randomness import seeded
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting import Weighting, named
@@ -24,17 +24,44 @@ MakeScheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRSch
 WeightingLike = str | Weighting | Callable[[Floats, Floats], Floats]
 
 
-def check_fit(problem: Problem, model: SharedTrunk, sampler: BatchSampler, device: torch.device) -> None:
-    """Tries the first batch on a copy, so that parts that do not fit are told before anything is recorded.
+TRIED = 50  # batches in which each task should show up once
 
-    A shape that only broadcasts against its targets is told apart from one that fits by torch's own warning.
+
+def check_fit(problem: Problem, model: SharedTrunk, sampler: BatchSampler, device: torch.device) -> None:
+    """Tries the first labelled samples of each task on a copy, so that parts that do not fit are told before the run.
+
+    Raises: ProblemError naming the task, or the split that cannot be read.
     """
-    with seeded(0, device), warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Using a target size", category=UserWarning)
-        try:
-            SharedGradients(copy.deepcopy(model), problem.tasks).of(sampler.batch(1).to(device))
-        except UserWarning as warning:
-            raise ProblemError(f"a head's output does not fit its loss: {warning}") from warning
+    with seeded(0, device):
+        tried = copy.deepcopy(model)
+        engine, left = SharedGradients(tried, problem.tasks), {task.name for task in problem.tasks}
+        for position in range(1, TRIED + 1):
+            batch = sampler.batch(position).to(device)
+            if left & set(batch.rows):
+                _check_losses(problem, tried, batch)
+                engine.of(batch)
+                left -= set(batch.rows)
+            if not left:
+                break
+        for split in (problem.validation, problem.test):
+            if split is not None:
+                with evaluating(tried):
+                    _check_losses(problem, tried, next(split.chunks(sampler.batch_size)).to(device))
+
+
+def _check_losses(problem: Problem, model: SharedTrunk, batch: Batch) -> None:
+    z = model.represent(batch.inputs)
+    for task in problem.tasks:
+        if task.name in batch.rows:
+            task.check_fit(model.output(task.name, z[batch.rows[task.name]]), batch.targets[task.name])
+
+
+def trainable_copy(model: SharedTrunk) -> SharedTrunk:
+    """A copy to train: in training mode, but for parts that the user put in evaluation mode within one that trains."""
+    copied = copy.deepcopy(model)
+    if not copied.trunk.training:
+        copied.train()
+    return copied
 
 
 def load(problem: Problem, weighting: Weighting | Callable[[Floats, Floats], Floats]) -> None:
@@ -46,9 +73,7 @@ def load(problem: Problem, weighting: Weighting | Callable[[Floats, Floats], Flo
         if task.judge.needs is not None:
             import_module(task.judge.needs)
     if isinstance(weighting, Weighting):
-        tried = copy.deepcopy(weighting)
-        tried.reset()
-        tried(np.ones(len(problem.tasks)), np.eye(len(problem.tasks)))
+        copy.deepcopy(weighting)(np.ones(len(problem.tasks)), np.eye(len(problem.tasks)))
 
 
 def whole(name: str, value: int, *, least: int) -> int:
@@ -63,7 +88,9 @@ def usable_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(f"device {device!r} cannot be used here: {error}") from error
     return chosen
 
@@ -74,6 +101,9 @@ def weighting_of(weighting: WeightingLike) -> Weighting | Callable[[Floats, Floa
         return named(weighting)
     if isinstance(weighting, type) or not callable(weighting):
         raise WeightingError(f"weighting must be a name, a Weighting or a function, got {weighting!r}")
+    if isinstance(weighting, Weighting):
+        weighting = copy.deepcopy(weighting)  # two runs may be given the same one, and each has its own state
+        weighting.reset()
     return weighting
 
 
@@ -90,4 +120,28 @@ def optimizer_of(make: MakeOptimizer | None, model: SharedTrunk) -> torch.optim.
     made = make(parameters)
     if not isinstance(made, torch.optim.Optimizer):
         raise ValueError(f"optimizer must return a torch Optimizer, it returned {type(made).__name__}")
+    if isinstance(made, torch.optim.LBFGS):
+        raise ValueError("LBFGS calls a closure several times a step, which a recorded run cannot do; choose another")
+    own = {id(p) for p in parameters}
+    if any(id(p) not in own for group in made.param_groups for p in group["params"]):
+        raise ValueError(
+            "optimizer must use the parameters that it is given, since training works on a copy of the model; "
+            "it was made over others"
+        )
+    return made
+
+
+def scheduler_of(
+    make: MakeScheduler | None, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The scheduler of an optimizer, if any. Raises: ValueError where `make` makes none that steps by itself."""
+    if make is None:
+        return None
+    if not callable(make):
+        raise ValueError(f"scheduler must be a function from an Optimizer to an LRScheduler, got {make!r}")
+    made = make(optimizer)
+    if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
+        raise ValueError(f"scheduler must return a torch LRScheduler, it returned {type(made).__name__}")
+    if isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ValueError("ReduceLROnPlateau needs one metric to watch, and every task has its own; choose another")
     return made

@@ -9,6 +9,7 @@ import traceback
 import weakref
 from collections.abc import Generator
 from os import PathLike
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -46,7 +47,11 @@ def start(
 
     A script should call `run.wait()`, since the thread ends with the program.
 
-    Raises: what `train` raises on the way in, and RunLogError for a folder that exists or cannot be written.
+    Runs of one process take turns where they draw random numbers; code of yours that draws from torch's default
+    generator while a run goes on can change the run's dropout, so give it a `torch.Generator`.
+
+    Raises: what `train` raises on the way in; RunLogError for a folder that holds something or cannot be written, or a
+    log of other tasks or with steps in it; ValueError for `overwrite` with a log that is open already.
     """
     training = train(
         problem,
@@ -73,6 +78,16 @@ class Run:
     def __init__(self, training: Training, log: RunLog) -> None:
         if not log.writable:
             raise RunLogError(f"the log of {log.path} is open for reading only; give a folder or RunLog.create(...)")
+        ours, theirs = training.run_info(), log.info
+        if [t.name for t in ours.tasks] != [t.name for t in theirs.tasks] or ours.layers != theirs.layers:
+            raise RunLogError(
+                f"the log is of the tasks {list(log.names)} and layers {list(theirs.layers)}; this run has "
+                f"{[t.name for t in ours.tasks]} and {list(ours.layers)}. Give it a log or a folder of its own"
+            )
+        if log.last_step > 0:
+            raise RunLogError(
+                f"a run begins at step 0, but the log holds steps up to {log.last_step}; give it a log of its own"
+            )
         self.training, self.log = training, log
         self._going = threading.Event()
         self._going.set()
@@ -80,6 +95,7 @@ class Run:
         self._paused = threading.Event()
         self._done = threading.Event()
         self._error: BaseException | None = None
+        self._origin: TracebackType | None = None
         self._finished = False
         self._thread = threading.Thread(target=self._work, name="mtlviz training", daemon=True)
         _ALIVE.add(self)
@@ -97,7 +113,7 @@ class Run:
 
     @property
     def model(self) -> SharedTrunk:
-        """The model that is being trained; it changes while the run is running."""
+        """The model that is being trained; it changes while the run goes on, and is in evaluation mode afterwards."""
         return self.training.model
 
     @property
@@ -115,7 +131,7 @@ class Run:
         return self._error
 
     def pause(self) -> None:
-        """Asks the run to halt before its next record; returns at once."""
+        """Asks the run to halt before its next record; returns at once. A run that has ended stays as it is."""
         self._going.clear()
 
     def resume(self) -> None:
@@ -140,7 +156,7 @@ class Run:
             raise TimeoutError(f"the run is still {self.state} at step {self.step} of {self.steps} after {timeout} s")
         self._thread.join()
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(self._origin)  # as it was, however often it is asked for
         return self
 
     def __await__(self) -> Generator[Any, None, Run]:
@@ -153,10 +169,13 @@ class Run:
         try:
             for record in self.training:
                 self.log.append(record)
-                self._finished = isinstance(record, Event) and record.kind == "finish"
+                kind = record.kind if isinstance(record, Event) else None
+                self._finished = kind == "finish"
+                if kind in ("finish", "nonfinite"):  # nothing is left to halt, or the error is about to come
+                    continue
                 if not self._going.is_set():
                     self._hold()
-                if self._stopping.is_set() and not self._finished:
+                if self._stopping.is_set():
                     self._note("stop")
                     break
         except BaseException as error:  # noqa: BLE001 - the border of the thread: the error reaches the user by wait()
@@ -164,9 +183,10 @@ class Run:
         try:
             self.training.close()
             self.log.close()
-        except RunLogError as error:
-            self._error = self._error or error
+        except BaseException as error:  # noqa: BLE001 - see above
+            self._end_by(error)
         finally:
+            self.model.eval()
             self._done.set()
             _ALIVE.discard(self)
 
@@ -180,7 +200,7 @@ class Run:
             self._note("resume")
 
     def _fail(self, error: BaseException) -> None:
-        self._error = error
+        self._end_by(error)
         detail = {
             "type": type(error).__name__,
             "message": str(error),
@@ -190,6 +210,10 @@ class Run:
             self._note("error", detail)
         except RunLogError as unwritten:
             error.add_note(f"The run log could not note this error: {unwritten}")
+
+    def _end_by(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error, self._origin = error, error.__traceback__
 
     def _note(self, kind: str, detail: dict[str, Any] | None = None) -> None:
         self.log.append(Event(step=self.step, position=self.step, kind=kind, detail=detail or {}))

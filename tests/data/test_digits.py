@@ -65,5 +65,9 @@ def test_the_same_seed_gives_the_same_problem_and_leaves_the_users_random_number
 def test_sizes_out_of_range_are_named() -> None:
     with pytest.raises(ProblemError, match=r"not \['dev'\]"):
         mv.data.digits(pairs={"dev": 100})
+    with pytest.raises(ProblemError, match="seed must be a whole number from 0, got -3"):
+        mv.data.digits(seed=-3)
+    with pytest.raises(ProblemError, match="pairs must be"):
+        mv.data.digits(pairs=5)
     with pytest.raises(ProblemError, match="at least 50"):
         mv.data.digits(pairs={"train": 10})

@@ -96,6 +96,11 @@ def test_missing_labels_are_left_out_and_counted() -> None:
     assert last.samples("size") == 0
 
 
+def test_labels_of_sources_per_task_are_counted_as_such() -> None:
+    y = torch.where(torch.arange(30) < 10, X[:, 0], torch.nan)
+    assert split_of("train", {"size": (X, y), "kind": (X, Y["kind"])}, NAMES).samples() == {"size": 10, "kind": 30}
+
+
 def test_a_batch_depends_on_seed_and_position_only_and_epochs_are_whole() -> None:
     x = torch.arange(50.0)[:, None]
     split = split_of("train", (x, {"size": x[:, 0]}), ("size",))
@@ -141,6 +146,17 @@ X, Y = made_data(30, 0)
         ({"train": (X[:10], Y)}, r"'kind' has targets \(30,\) for inputs \(10, 6\)"),
         ({"train": (X[:0], {n: y[:0] for n, y in Y.items()})}, "has no samples"),
         ({"train": 7}, "train: the shared source needs"),
+        ({"train": X}, r"needs \(inputs, targets\); a bare Tensor came"),
+        ({"train": {"kind": X, "size": X, "rare": X}}, "task 'kind' needs .*a bare Tensor came"),
+        ({"train": TensorDataset(X)}, "a Dataset must give .*a tuple of 1"),
+        ({"train": TensorDataset(X, X, X)}, "a Dataset must give .*a tuple of 3"),
+        ({"train": DataLoader([{"x": x} for x in X])}, "a DataLoader must give .*a dict"),
+        ({"train": DataLoader(Rows(5, 0), batch_size=16, drop_last=True)}, "gave no batch"),
+        ({"train": {n: (X, torch.full((30,), torch.nan) if n == "size" else y) for n, y in Y.items()}}, "for 'size'"),
+        ({"tasks": None}, "a list of mtlviz.Task objects, got NoneType"),
+        ({"tasks": TASKS[0]}, "a list of mtlviz.Task objects, got Task"),
+        ({"heads": [nn.Linear(4, 3)]}, r"heads must be \{task: module\}, got list"),
+        ({"seed": "x"}, "seed must be a whole number from 0, got 'x'"),
         ({"train": {"kind": (X, Y["kind"])}}, "no labelled sample for 'size', 'rare'"),
         ({"train": {"kid": (X, Y["kind"])}}, r"unknown tasks \['kid'\]"),
         ({"validation": (X, Y | {"x": Y["kind"]})}, r"validation.*unknown tasks \['x'\]"),

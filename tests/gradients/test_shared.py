@@ -166,7 +166,7 @@ class _Deaf(nn.Module):
     [
         (_Deaf(learns=True), "task 'only': its loss reaches no shared parameter"),
         (_Deaf(learns=False), "task 'only': its loss depends on nothing that trains"),
-        (nn.Linear(4, 7), "does not fit its loss"),
+        (nn.Linear(4, 7), r"task 'only' has outputs=1, but its head returned \(64, 7\)"),
         (nn.Linear(5, 1), "the head of task 'only' failed"),
     ],
 )

@@ -157,7 +157,7 @@ def test_nan_stops_with_task_and_step_and_keeps_the_log(value: float, through: s
     x = torch.randn(64, 6)
     tasks = [
         mv.Task("kind", loss=F.mse_loss, metric="rmse", outputs=1),
-        mv.Task("size", loss=_Breaks(4, value, through), metric="rmse", outputs=1),  # the first call tries the fit
+        mv.Task("size", loss=_Breaks(5, value, through), metric="rmse", outputs=1),  # two calls try the fit
     ]
     problem = mv.Problem(tasks=tasks, trunk=nn.Linear(6, 4), train=(x, {"kind": x[:, 0], "size": x[:, 1]}))
     training = mv.train(problem, steps=10)
@@ -196,7 +196,8 @@ def _wrong(losses: np.ndarray, gramian: np.ndarray) -> Any:
         ),
         (lambda losses, gramian: losses * np.nan, WeightingError, r"not finite at step 1 \(kind: nan"),
         (lambda losses, gramian: "abc", WeightingError, "returned no numbers at step 1"),
-        (lambda losses, gramian: None, WeightingError, "must return one weight per task|not finite"),
+        (lambda losses, gramian: losses * 1j, WeightingError, "real numbers were needed, complex128 came"),
+        (lambda losses, gramian: None, WeightingError, "real numbers were needed"),
     ],
 )
 def test_weightings_nobody_can_use(weighting: Any, error: type[Exception], message: str) -> None:
@@ -225,6 +226,13 @@ def test_a_function_of_ones_own_is_a_weighting() -> None:
         ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
         ({"optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(1))])}, "a function from parameters"),
         ({"optimizer": lambda p: None}, "must return a torch Optimizer, it returned NoneType"),
+        ({"optimizer": lambda p: torch.optim.SGD([nn.Parameter(torch.zeros(1))])}, "it was made over others"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS"),
+        ({"scheduler": 3}, "scheduler must be a function"),
+        ({"scheduler": lambda o: None}, "must return a torch LRScheduler, it returned NoneType"),
+        ({"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}, "ReduceLROnPlateau needs one metric"),
+        ({"device": None}, "device None cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
     ],
 )
 def test_options_out_of_range(option: dict[str, Any], message: str) -> None:
@@ -242,7 +250,8 @@ def test_a_metric_that_fails_is_named() -> None:
     task = mv.Task("t", loss=F.mse_loss, metric=broken, direction="min", outputs=1)
     problem = mv.Problem(tasks=[task], trunk=nn.Linear(6, 4), train=(x, y), validation=(x, y))
     with pytest.raises(
-        ProblemError, match=r"task 't': its metric broken failed on validation outputs \(64,\).*no such"
+        ProblemError,
+        match=r"task 't': its metric broken failed on validation outputs \(64,\).*numpy arrays: ValueError: no such",
     ):
         list(mv.train(problem, steps=1))
 
@@ -274,3 +283,129 @@ def test_validation_runs_in_evaluation_mode_and_goes_back() -> None:
         False,
     ]  # heads made, then the run
     assert training.model.trunk.norm.num_batches_tracked == 4
+
+
+def test_modules_that_the_user_froze_in_evaluation_mode_stay_so() -> None:
+    trunk = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.1))
+    trunk[1].eval()
+    problem = crossing()
+    problem = mv.Problem(tasks=problem.tasks, trunk=trunk, train=problem.train, validation=problem.validation)
+    assert [m.training for m in trunk] == [True, False, True]
+    training = mv.train(problem, steps=3)
+    list(training)
+    assert [m.training for m in training.model.trunk] == [True, False, True]
+    assert training.model.trunk[1].num_batches_tracked == 0
+    whole = crossing()
+    whole.model.trunk.eval()  # a trunk that was loaded for prediction
+    assert mv.train(whole, steps=1).model.trunk.training
+
+
+def test_heads_may_work_in_place() -> None:
+    def head(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, outputs))
+
+    def plain(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(), nn.Linear(8, outputs))
+
+    ends = []
+    for make in (head, plain):
+        torch.manual_seed(0)
+        heads = {"kind": make(3), "size": make(1), "rare": make(1)}
+        training = mv.train(crossing(heads=heads), steps=10, validate_every=5)
+        ends.append([r.value for r in training if isinstance(r, Validation)])
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_train(dtype: torch.dtype) -> None:
+    problem = crossing()
+    x, y = problem.train.shared.inputs, problem.train.shared.targets
+    x = x.to(dtype)
+    y = {name: t.to(dtype) if t.is_floating_point() else t for name, t in y.items()}
+    trunk = nn.Sequential(nn.Linear(6, 8), nn.Tanh()).to(dtype)
+    made = mv.Problem(tasks=problem.tasks, trunk=trunk, train=(x, y), validation=(x, y))
+    records = list(mv.train(made, steps=4, weighting="mgda"))
+    assert {p.dtype for p in made.model.parameters()} == {dtype}
+    assert all(np.isfinite(r.gramian).all() for r in _steps(records))
+
+
+def test_a_head_gradient_that_is_not_finite_stops_before_the_update() -> None:
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 1)
+            self.scale = nn.Parameter(torch.zeros(1))
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return self.linear(z) + torch.sqrt(self.scale)  # an infinite slope in the head alone
+
+    x = torch.randn(64, 6)
+    task = mv.Task("root", loss=F.mse_loss, metric="rmse", outputs=1)
+    problem = mv.Problem(tasks=[task], trunk=nn.Linear(6, 4), train=(x, {"root": x[:, 0]}), heads={"root": Root()})
+    training = mv.train(problem, steps=3)
+    before = _parameters(training.model)
+    with pytest.raises(NonFiniteError, match="task 'root': its head's gradient is not finite at step 1"):
+        list(training)
+    assert torch.equal(before, _parameters(training.model))
+
+
+def test_outputs_that_diverged_before_a_validation_are_told_by_task_and_step() -> None:
+    def explode(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e38)
+
+    log = mv.RunLog.create(None, crossing())
+    with pytest.raises(NonFiniteError, match=r"task '\w+': its outputs on validation are not finite after step 1"):
+        _record_all(mv.train(crossing(), steps=2, validate_every=1, optimizer=explode), log)
+    assert log.events.kind.iloc[-1] == "nonfinite"
+
+
+def _record_all(training: mv.Training, log: mv.RunLog) -> None:
+    for record in training:
+        log.append(record)
+
+
+def test_a_child_called_like_its_parents_class_does_not_hide_the_parents_parameters() -> None:
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4))
+            self.Body = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.Body(x) * self.scale
+
+    problem = crossing()
+    made = mv.Problem(tasks=problem.tasks, trunk=Body(), train=problem.train)
+    assert {name: len(ps) for name, ps in made.model.layers().items()} == {"Body": 1, "Body (inner)": 2}
+    training = mv.train(made, steps=2)
+    list(training)
+    assert not torch.equal(training.model.trunk.scale, torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"heads": {"kind": nn.Linear(8, 7)}}, r"task 'kind' has outputs=3, but its head returned \(64, 7\)"),
+        ({"heads": {"kind": nn.Linear(9, 3)}}, "the head of task 'kind' failed on z"),
+        ({"validation": (torch.randn(9, 5), {"size": torch.randn(9)})}, r"the trunk failed on inputs \(9, 5\)"),
+        ({"validation": (torch.randn(9, 6), {"kind": torch.full((9,), 5)})}, r"task 'kind'.*Target 5 is out of bounds"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_run(parts: dict[str, Any], message: str) -> None:
+    problem = crossing(**parts)
+    with pytest.raises(ProblemError, match=message):
+        mv.train(problem, steps=1)
+
+
+def test_a_loss_that_only_broadcasts_is_named_with_its_task() -> None:
+    x = torch.randn(64, 6)
+    task = mv.Task("wide", loss=F.mse_loss, metric="rmse", outputs=4)
+    problem = mv.Problem(tasks=[task], trunk=nn.Linear(6, 4), train=(x, {"wide": x[:, :1]}))
+    with pytest.raises(ProblemError, match=r"task 'wide': mse_loss failed on outputs \(64, 4\).*Using a target size"):
+        mv.train(problem, steps=1)
+
+
+@pytest.mark.parametrize("wrong", [None, "runs/x", 3])
+def test_what_is_no_problem_is_named(wrong: Any) -> None:
+    with pytest.raises(ProblemError, match="train needs an mtlviz.Problem, got"):
+        mv.train(wrong)

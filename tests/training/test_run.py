@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_a_finished_run_can_be_awaited_and_stop_changes_nothing() -> None:
     async def wait() -> mv.Run:
         return await run
 
-    assert asyncio.run(wait()) is run
+    with ThreadPoolExecutor() as pool:  # the browser tests keep an event loop in the main thread
+        assert pool.submit(asyncio.run, wait()).result(30) is run
     run.stop()
     assert run.state == "finished"
     assert run.log.path is None
@@ -175,3 +177,111 @@ def test_background_and_by_hand_give_the_same_run(tmp_path: Path) -> None:
     ours, theirs = mv.RunLog.open(tmp_path / "run").steps, mv.RunLog.open(tmp_path / "hand").steps
     assert ours.drop(columns="time").equals(theirs.drop(columns="time"))
     assert run.log.steps.equals(ours)
+
+
+def test_runs_side_by_side_are_as_they_are_alone() -> None:
+    def parameters(run: mv.Run) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in run.wait(60).model.parameters()])
+
+    weighting = mv.weighting.DWA(window=5)
+    options = {"steps": 150, "weighting": weighting}
+    alone = [parameters(mv.start(crossing(dropout=0.4), seed=seed, **options)) for seed in (0, 1)]
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    together = [mv.start(crossing(dropout=0.4), seed=seed, **options) for seed in (0, 1)]
+    ends = [parameters(run) for run in together]
+    assert torch.equal(alone[0], ends[0])
+    assert torch.equal(alone[1], ends[1])
+    assert torch.equal(torch.rand(3), expected)
+    assert weighting.state_dict()["state"] is None  # each run had its own copy
+
+
+class _Stops(mv.Training):
+    """A training during whose last or failing record the user presses a switch."""
+
+    press: Callable[[], None]
+    at: str
+
+    def __next__(self) -> mv.runlog.records.Record:
+        record = super().__next__()
+        if isinstance(record, mv.Event) and record.kind == self.at:
+            self.press()
+        return record
+
+
+def _pressed(at: str, switch: str, weighting: Any = "equal", **parts: Any) -> mv.Run:
+    training = mv.train(crossing(**parts), steps=5, weighting=weighting)
+    training.__class__ = _Stops
+    ready = threading.Event()
+    training.at = at
+    training.press = lambda: (ready.wait(10), getattr(run, switch)())
+    run = mv.Run(training, mv.RunLog.create(None, training))
+    ready.set()
+    return run
+
+
+@pytest.mark.parametrize("switch", ["pause", "stop"])
+def test_a_switch_at_the_last_record_changes_nothing(switch: str) -> None:
+    run = _pressed("finish", switch)
+    assert run.wait(20).state == "finished"
+    assert run.log.state == "finished"
+    assert run.log.events.kind.tolist() == ["start", "finish"]
+
+
+@pytest.mark.parametrize("switch", ["pause", "stop"])
+def test_a_switch_at_a_failing_record_does_not_hide_the_error(switch: str) -> None:
+    x = torch.ones(64, 6)
+    task = mv.Task("bomb", loss=_Late(), metric="rmse", outputs=1)
+    problem = mv.Problem(tasks=[task], trunk=nn.Linear(6, 4), train=(x, {"bomb": x[:, 0]}))
+    training = mv.train(problem, steps=9)
+    training.__class__ = _Stops
+    ready = threading.Event()
+    training.at, training.press = "nonfinite", lambda: (ready.wait(10), getattr(run, switch)())
+    run = mv.Run(training, mv.RunLog.create(None, training))
+    ready.set()
+    with pytest.raises(NonFiniteError, match="bomb"):
+        run.wait(20)
+    assert run.state == "failed"
+    assert run.log.state == "failed"
+
+
+class _Late:
+    """A loss that is NaN from its sixth call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return ((outputs - targets) ** 2).mean() * (float("nan") if self.calls > 6 else 1.0)
+
+
+def test_the_error_keeps_its_traceback_however_often_it_is_asked_for() -> None:
+    def broken(losses: Any, gramian: Any) -> Any:
+        raise RuntimeError("no")
+
+    run = mv.start(crossing(), weighting=broken, steps=3)
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(RuntimeError) as caught:
+            run.wait(20)
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert lengths[0] == lengths[1] == lengths[2]
+
+
+def test_the_trained_model_is_ready_to_predict() -> None:
+    run = mv.start(crossing(dropout=0.9), steps=3).wait(20)
+    x = torch.randn(5, 6)
+    assert torch.equal(run.model(x)["kind"], run.model(x)["kind"])
+
+
+def test_a_log_of_other_tasks_or_with_steps_is_refused_at_once(tmp_path: Path) -> None:
+    other = mv.RunLog.create(None, mv.data.digits(pairs={"train": 50, "validation": 50, "test": 50}))
+    with pytest.raises(RunLogError, match=r"the log is of the tasks \['left', .*this run has \['kind'"):
+        mv.start(crossing(), log=other)
+    mv.start(crossing(), steps=5, log=tmp_path / "run").wait(20)
+    used = mv.RunLog.resume(tmp_path / "run", first_step=4)
+    with pytest.raises(RunLogError, match="begins at step 0, but the log holds steps up to 3"):
+        mv.start(crossing(), steps=5, log=used)
+    used.close()
