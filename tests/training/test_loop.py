@@ -407,5 +407,5 @@ def test_a_loss_that_only_broadcasts_is_named_with_its_task() -> None:
 
 @pytest.mark.parametrize("wrong", [None, "runs/x", 3])
 def test_what_is_no_problem_is_named(wrong: Any) -> None:
-    with pytest.raises(ProblemError, match="train needs an mtlviz.Problem, got"):
+    with pytest.raises(ProblemError, match=r"train needs an mtlviz\.Problem, got"):
         mv.train(wrong)
