@@ -135,6 +135,7 @@ class RunLog(History):
     def _begin_writing(self, *, first_step: int, overwrite: bool = False) -> None:
         """Open the next segment: the first one of a new run, or one more where a reader has read the others."""
         segment, folder = 0, self._folder
+        before = self._ended_state() if self._reader is not None else None
         try:
             guard = WriterLock(folder)
             try:
@@ -147,7 +148,9 @@ class RunLog(History):
                     self._reader = None
                     segment = max(run_folder.streams(folder), default=-1) + 1
                     self._store.begin_segment(first_step)
-                writer = Writer(folder, self._store, self._lock, guard, segment=segment, first_step=first_step)
+                writer = Writer(
+                    folder, self._store, self._lock, guard, segment=segment, first_step=first_step, before=before
+                )
             except BaseException:
                 with contextlib.suppress(OSError):
                     guard.release("failed")
@@ -188,22 +191,24 @@ class RunLog(History):
         if self._writer is not None:
             self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Flush and give the folder free; the log can still be read. Closing twice does nothing.
+
+        Args:
+            failed: leave the run "failed" where no event says how it ended: for a run that broke off with an error
+                which could not be appended.
 
         Raises:
             RunLogError: where the disk refuses; the log then stays open and every row is kept in memory.
         """
-        self._close(failed=False)
-
-    def _close(self, *, failed: bool) -> None:
         with self._lock:
             rows, self._rows = self._rows, None  # no more appends from here on
         if rows is None:
             return
-        state = self._state_of_events() or ("failed" if failed else "finished")
-        if state in _LIVE:
-            state = "failed" if failed else "stopped"
+        state = self._state_of_events()
+        if state is None or state in _LIVE:
+            kept = self._writer.state_kept() if self._writer is not None else None
+            state = "failed" if failed else "stopped" if state else kept or "finished"
         try:
             if self._writer is not None:
                 self._writer.close(state)
@@ -218,7 +223,7 @@ class RunLog(History):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close(failed=error is not None and not isinstance(error, KeyboardInterrupt | GeneratorExit))
+        self.close(failed=error is not None and not isinstance(error, KeyboardInterrupt | GeneratorExit))
 
     # ---- reading
 
@@ -244,7 +249,8 @@ class RunLog(History):
 
         The newest segment's last event says so. Without an ending event the run is "interrupted" once the process that
         wrote it is gone without closing the log. If its log was closed, it is "failed" where an exception left the
-        `with` block, "stopped" where a start was logged, and "finished" where no event tells of starting or ending.
+        `with` block or `close(failed=True)` said so, "stopped" where a start was logged, and "finished" where no event
+        tells of starting or ending; a run that was resumed and got no record keeps the state that it had.
         """
         said = self._state_of_events()
         if said is not None and said not in _LIVE:
@@ -254,6 +260,11 @@ class RunLog(History):
         if self._reader is None or (self._reader.whole and writing(self._folder)):
             return said or "running"
         return (closed_state(self._folder) if self._reader.whole else None) or "interrupted"
+
+    def _ended_state(self) -> str:
+        """The state of the run that a reader found; one whose writer ended just now says nothing yet."""
+        state = self.state
+        return "interrupted" if state in _LIVE else state
 
     def snapshot(self) -> RunLog:
         """The log as it is now, for reading: it no longer follows, so all its frames and arrays tell of one moment."""

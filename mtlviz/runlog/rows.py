@@ -111,6 +111,7 @@ class Rows:
                 "value": float(record.value),
             },
         )
+        self._last["validations"] = step
 
     def _event(self, record: Event) -> None:
         step, position = self._place("events", record)
@@ -133,6 +134,7 @@ class Rows:
                 "detail": jsontext.dumps(record.detail),
             },
         )
+        self._last["events"] = step
 
     def _measure(self, record: Measure) -> None:
         step = index(record.step)
@@ -169,7 +171,6 @@ class Rows:
                 f"{self._title(record)}: needs step >= {least}, the step reached so far, and 0 <= position <= step; "
                 f"came with step {step}, position {position}."
             )
-        self._last[table] = step
         return step, position
 
     def _phase_codes(self, record: Step) -> NDArray[np.int8]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +29,7 @@ class _Stream:
         self._schema = schema
         self._file: int | None = None
         self._whole = (0, rows)  # bytes of whole messages, and the store's rows on disk: set together or not at all
+        self._before = rows  # rows of earlier segments
         self._torn = False
 
     def begin(self) -> None:
@@ -44,6 +47,14 @@ class _Stream:
             start = self._whole[1]
             stop = min(start + most, table.rows)
             self._put(to_batch(table.block(start, stop), self._schema).serialize(), stop)
+
+    def missing(self, table: Table) -> int:
+        """Rows of the table that the file does not hold."""
+        return table.rows - self._whole[1]
+
+    def untouched(self, table: Table) -> bool:
+        """Whether the table has no row for this file."""
+        return table.rows == self._before
 
     def close(self) -> None:
         """Give the file back."""
@@ -85,7 +96,9 @@ class Writer:
         *,
         segment: int,
         first_step: int,
+        before: str | None = None,
     ) -> None:
+        """`before` is the state of the run that is resumed: it stays, where this segment gets no row."""
         self._folder, self._store, self._lock, self._guard = folder, store, lock, guard
         self._disk = threading.Lock()  # one flush at a time; taken before `lock`, never inside it
         self._flusher: int | None = None
@@ -98,6 +111,8 @@ class Writer:
             for table in TABLES
         }
         self._process = os.getpid()
+        self._before = before
+        self._broke_off = False  # a close that the disk refused asked for the state "failed"
         self._timer: threading.Timer | None = None
         self._failure: RunLogError | None = None
         self._closed = False
@@ -105,10 +120,20 @@ class Writer:
 
     def arm(self) -> None:
         """See to it that what was appended is flushed soon; called under the log's lock."""
-        if self._timer is None:
-            self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_background)
-            self._timer.daemon = True
-            self._timer.start()
+        if self._timer is not None:
+            return
+        timer = threading.Timer(FLUSH_SECONDS, self._flush_in_background)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # the interpreter is ending, where closing flushes, or can make no thread just now
+            return
+        self._timer = timer
+
+    def state_kept(self) -> str | None:
+        """The state of the resumed run, as long as this segment has no row; else None."""
+        untouched = all(stream.untouched(self._store[table]) for table, stream in self._streams.items())
+        return self._before if untouched else None
 
     def raise_failure(self) -> None:
         """Raise, once, what a flush in the background ran into."""
@@ -135,22 +160,36 @@ class Writer:
         """
         if os.getpid() != self._process:
             return
+        self._broke_off = state == "failed"
         with self._disk:
             if not self._closed:
                 self._write_all()
                 self._give_free(state)
 
     def close_forgotten(self) -> None:
-        """Close for a log that nobody refers to any more, or at the end of the process."""
+        """Close for a log that nobody refers to any more, or at the end of the process: warns of rows that are lost."""
+        if os.getpid() != self._process:  # before any lock: a child may be forked while one is held
+            return
         if self._flusher == threading.get_ident():  # collected in the middle of this thread's own flush
             threading.Thread(target=self.close_forgotten).start()
             return
+        failure: RunLogError | None = None
         try:
-            self.close("stopped")
+            self.close("failed" if self._broke_off else self.state_kept() or "stopped")
+        except RunLogError as error:
+            failure = error
         finally:  # nobody is left to try again
-            with self._disk:
-                if not self._closed and os.getpid() == self._process:
+            with self._disk, contextlib.suppress(RunLogError):
+                if not self._closed:
                     self._give_free("failed")
+        if failure is not None:
+            lost = sum(stream.missing(self._store[table]) for table, stream in self._streams.items())
+            warnings.warn(
+                f"{lost} rows of the run {self._store.info.problem} in {self._folder} are lost, its log could not be "
+                f"closed: {_reason(failure.__cause__ or failure)}",
+                RuntimeWarning,
+                stacklevel=1000,  # no line of code to show: nobody called this
+            )
 
     def _give_free(self, state: str) -> None:
         self._closed = True
@@ -175,7 +214,7 @@ class Writer:
             for table, stream in self._streams.items():
                 try:
                     stream.write(frozen[table])
-                except OSError as error:
+                except Exception as error:  # the border: whatever stops a flush, its rows are kept and this is told
                     raise self._failed(stream.path, error) from error
         finally:
             self._flusher = None
@@ -183,13 +222,20 @@ class Writer:
     def _flush_in_background(self) -> None:
         try:
             self.flush()
-        except RunLogError as error:
+        except Exception as error:  # noqa: BLE001 - the border of the timer's thread: nobody else would hear of it
             with self._lock:
                 self.arm()  # space may come free by itself
-            self._failure = error  # told at the next append, flush or close
+            # told at the next append, flush or close
+            self._failure = error if isinstance(error, RunLogError) else self._failed(self._folder, error)
 
-    def _failed(self, path: Path, error: OSError) -> RunLogError:
+    def _failed(self, path: Path, error: Exception) -> RunLogError:
         return RunLogError(
-            f"Could not write {path}: {error.strerror or error}. All rows are kept in memory: free space and call "
+            f"Could not write {path}: {_reason(error)}. All rows are kept in memory: free space and call "
             "log.flush(), or save them elsewhere with log.to_parquet(folder)."
         )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}"
