@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import numpy as np
@@ -17,6 +18,7 @@ import psutil
 import pytest
 from notebook_page import DARK, LIGHT, Notebook
 from PIL import Image
+from playwright.sync_api import Locator
 
 pytestmark = pytest.mark.browser
 
@@ -45,6 +47,43 @@ def steps_drawn(book: Notebook) -> int:
     )
 
 
+def matrix_drawn(book: Notebook) -> list[list[float | None]]:
+    """The numbers of the heat map of pairs, as the page draws them."""
+    return book.page.evaluate(
+        f"""() => {{
+            const plots = [...document.querySelectorAll("{PLOT}")].filter(plot => plot.offsetWidth > 0 && plot.data);
+            const map = plots.find(plot => plot.layout.meta?.question === "Who pulls against whom?").data
+                .find(trace => trace.type === "heatmap");
+            return Array.from(map.z, row => Array.from(row, value => Number.isFinite(value) ? value : null));
+        }}"""
+    )
+
+
+def step_shown(book: Notebook) -> int:
+    """The step that the label beside the slider names."""
+    label = book.page.locator(".jp-Notebook .widget-label").get_by_text(re.compile(r"^step [\d,]+$"))
+    return int(label.locator("visible=true").inner_text().removeprefix("step ").replace(",", ""))
+
+
+def progress_shown(book: Notebook) -> int:
+    """The step that the status line of a running run names."""
+    line = book.page.locator(".jp-Notebook").get_by_text(re.compile("running · step")).locator("visible=true")
+    found = re.search(r"step ([\d,]+)", line.first.inner_text())
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def drag(book: Notebook, handle: Locator, *, to: Literal["left", "right"]) -> None:
+    """Drags the handle of a slider with the mouse, past that end."""
+    box = handle.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    book.page.mouse.move(x, y)
+    book.page.mouse.down()
+    book.page.mouse.move(x + (-1500 if to == "left" else 1500), y, steps=4)
+    book.page.mouse.up()
+
+
 def until(true: Callable[[], Any], book: Notebook, what: str, seconds: float = 20) -> Any:
     end = time.monotonic() + seconds
     while not (value := true()):
@@ -67,7 +106,7 @@ def show(book: Notebook, tab: str) -> None:
 def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     code = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     live = next(i for i, source in enumerate(code) if "mv.dashboard(run)" in source)
-    code[live] = code[live].replace("steps=1200", "steps=100_000")  # it ends when Stop is pressed
+    code[live] = code[live].replace("steps=1000", "steps=100_000")  # it ends when Stop is pressed
     book = notebook(code[: live + 1], width=1300, height=1000)
     for cell in range(live):
         book.run(cell)
@@ -75,13 +114,26 @@ def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     book.run(live)
     assert time.monotonic() - began < 20  # the cell returned while the run goes on
     assert book.value("run.state") == "running"
-
     book.output(live).scroll_into_view_if_needed()
+
+    _the_curves_grow(book)
+    _pause_and_resume_answer(book)
+    show(book, "Balance")
+    book.screenshot("dashboard_balance_light", of=book.output(live))
+    show(book, "Conflict")
+    _the_slider_keeps_its_step_and_follows_again_at_the_end(book)
+    _it_follows_theme_and_width(book, live)
+    _stop_draws_the_last_steps(book, live)
+    _it_survives_saving(book, live)
+
+
+def _the_curves_grow(book: Notebook) -> None:
     first = until(lambda: steps_drawn(book), book, "a first curve", 30)
-    grown = until(lambda: max(0, steps_drawn(book) - first - 20), book, "the curves to grow", 30) + first + 20
-    assert grown > first
+    until(lambda: steps_drawn(book) > first + 20, book, "the curves to grow", 30)
     book.screenshot("dashboard_live")
 
+
+def _pause_and_resume_answer(book: Notebook) -> None:
     book.click("Pause")
     book.wait_for_value("run.state", lambda state: state == "paused")
     at = book.value("run.step")
@@ -91,10 +143,27 @@ def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     book.click("Resume")
     book.wait_for_value("run.step", lambda step: step > at)
 
-    show(book, "Balance")
-    book.screenshot("dashboard_balance_light", of=book.output(live))
-    show(book, "Conflict")
-    move_slider_back(book)
+
+def _the_slider_keeps_its_step_and_follows_again_at_the_end(book: Notebook) -> None:
+    handle = book.page.locator(".jp-Notebook .noUi-handle").locator("visible=true").first
+    assert step_shown(book) > 1
+    newest = matrix_drawn(book)
+    drag(book, handle, to="left")
+    until(lambda: step_shown(book) == 1, book, "the label of the first step")
+    drawn = until(lambda: (z := matrix_drawn(book)) != newest and z, book, "the matrix of the first step")
+    at = book.value("run.step")
+    until(lambda: progress_shown(book) > at + 20, book, "20 more steps")
+    book.pause(0.6)  # and two more refreshes
+    assert matrix_drawn(book) == drawn
+    assert step_shown(book) == 1
+
+    drag(book, handle, to="right")
+    shown = until(lambda: (step := step_shown(book)) > at + 20 and step, book, "the label of the newest step")
+    until(lambda: step_shown(book) > shown + 20, book, "the label to follow the run")
+    assert matrix_drawn(book) != drawn
+
+
+def _it_follows_theme_and_width(book: Notebook, live: int) -> None:
     book.theme(DARK)
     book.screenshot("dashboard_conflict_dark", of=book.output(live))
     wide = book.page.eval_on_selector(f"{PLOT} >> visible=true", "plot => plot.layout.width ?? plot.offsetWidth")
@@ -109,6 +178,8 @@ def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     book.theme(LIGHT)
     book.resize(1300, 1000)
 
+
+def _stop_draws_the_last_steps(book: Notebook, live: int) -> None:
     book.click("Stop")
     book.wait_for_value("run.state", lambda state: state == "stopped")
     book.wait_for("text=/stopped · step/")
@@ -116,6 +187,8 @@ def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
     until(lambda: steps_drawn(book) >= steps - 1, book, "the last steps to be drawn")
     book.screenshot("dashboard_curves_light", of=book.output(live))
 
+
+def _it_survives_saving(book: Notebook, live: int) -> None:
     (picture,) = until(lambda: pictures(book.outputs(live)), book, "a picture of the dashboard", 30)
     assert picture.width >= 800
     assert np.asarray(picture.convert("L")).std() > 5  # something is drawn on it
@@ -132,27 +205,6 @@ def test_the_first_notebook_live(notebook: Callable[..., Notebook]) -> None:
         again.check()
     finally:
         again.close()
-
-
-def move_slider_back(book: Notebook) -> None:
-    """Drags the step slider to the left and sees the matrix of an early step, which stays while the run goes on."""
-    handle = book.page.locator(".jp-Notebook .noUi-handle").locator("visible=true").first
-    handle.focus()
-    handle.press("Home")
-    label = book.page.locator(".jp-Notebook .widget-label").get_by_text("step 1", exact=True)
-    label.wait_for(timeout=20_000)
-    drawn = book.value("dash_matrix()", setup=_MATRIX)
-    at = book.value("run.step")
-    book.wait_for_value("run.step", lambda step: step > at + 20)
-    assert book.value("dash_matrix()", setup=_MATRIX) == drawn
-
-
-_MATRIX = """
-def dash_matrix():
-    import numpy as np
-    frame = mv.analysis.conflict_matrix(run.log, step=1, window=100)
-    return [None if np.isnan(x) else round(float(x), 9) for x in frame.cosine]
-"""
 
 
 @pytest.fixture

@@ -178,8 +178,9 @@ def _trained(log: Path | None, *, watched: bool) -> dict[str, torch.Tensor]:
     run = mv.start(crossing(dropout=0.3), steps=800, validate_every=200, seed=3, log=log)
     if watched:
         dashboard = mv.dashboard(run)
-        moments = set()
-        turns = 0
+        moments, turns = set(), 0
+        troubles: list[str] = []  # a later refresh that succeeds would hide them
+        dashboard.trouble.observe(lambda change: troubles.append(change["new"]), "value")
         while not run.join(0.15):
             dashboard.tab.selected_index = turns % 3
             turns += 1
@@ -187,6 +188,7 @@ def _trained(log: Path | None, *, watched: bool) -> dict[str, torch.Tensor]:
         assert len(moments) > 3  # it ticked while the run trained
         assert turns >= 3
         assert not dashboard.trouble.value
+        assert not troubles
         dashboard.close()
     return {name: value.clone() for name, value in run.wait(60).model.state_dict().items()}
 
