@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "steps": ("task",),
     "pairs": ("task_a", "task_b"),
     "layers": ("layer", "task_a", "task_b"),
+    "validations": ("task",),
 }
 CLOCKS = ("step", "discarded")
 
@@ -43,10 +44,13 @@ def summaries(source: Source, table: str, quantities: Sequence[str], *, n: int, 
 
 
 def checked(source: Any, columns: Sequence[str], *, needs: str, table: str) -> pd.DataFrame:
-    """Return the source if it is a frame that has the columns.
+    """Return the source if it is a frame that has the columns, its tasks and layers as ordered categoricals.
+
+    A CSV file keeps no categories; names then come in the order in which they first stand in the frame, which is the
+    log's own where the frame is.
 
     Raises:
-        FrameError: what `needs` needed and what came instead.
+        FrameError: what `needs` needed and what came instead, or a name is missing.
     """
     if not isinstance(source, pd.DataFrame):
         way_out = (
@@ -63,7 +67,24 @@ def checked(source: Any, columns: Sequence[str], *, needs: str, table: str) -> p
             f"{needs} needs a frame like log.{table} with the columns {', '.join(columns)}; "
             f"missing: {', '.join(missing)}; got: {', '.join(map(str, source.columns)) or 'no column'}."
         )
-    return source
+    tasks = [key for key in KEYS[table] if key.startswith("task")]
+    return source.assign(**_ordered(source, tasks, needs), **_ordered(source, set(KEYS[table]) - set(tasks), needs))
+
+
+def _ordered(frame: pd.DataFrame, keys: Collection[str], needs: str) -> dict[str, pd.Series]:
+    """Return the columns of the keys as ordered categoricals of one order."""
+    known: dict[Any, None] = {}
+    for key in keys:
+        column = frame[key]
+        if column.isna().any():
+            raise FrameError(
+                f"{needs} needs a name in every row of {key}, but some are missing. pandas reads names such as NA as "
+                "missing: read the file with keep_default_na=False and na_values=['']."
+            )
+        categorical = isinstance(column.dtype, pd.CategoricalDtype)
+        known |= dict.fromkeys(column.cat.categories if categorical else column.unique())
+    order = pd.CategoricalDtype(list(known), ordered=True)
+    return {key: frame[key].astype(order) for key in keys}
 
 
 def log_only(source: Any, *, needs: str, because: str) -> RunLog:

@@ -85,7 +85,7 @@ def rate_variance(source: Source, *, n: int = POINTS) -> pd.DataFrame:
             raise FrameError(f"rate_variance needs a number of points n of at least 1, but n is {n!r}.")
         rates = frame.assign(relative_rate=finite(frame["relative_rate"])).groupby("step")
         clocks = frame.drop_duplicates("step").set_index("step")
-        totals = clocks[["position", "discarded"]].assign(rate_variance=rates["relative_rate"].var(ddof=0))
+        totals = clocks[["discarded"]].assign(rate_variance=rates["relative_rate"].var(ddof=0))
         summary = summarised(totals.reset_index(), (), ("rate_variance",), n=n)
     return _with_band(summary, (), "rate_variance")
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mtlviz.analysis.buckets import POINTS, log_only, mean
 from mtlviz.analysis.conflict import RATE_POINTS
-from mtlviz.analysis.validation import validations
+from mtlviz.analysis.validation import judged
 from mtlviz.runlog import RunLog
 
 
@@ -84,12 +84,12 @@ def run_summary(log: RunLog) -> pd.DataFrame:
 
 def _validated(log: RunLog, *, discarded: bool) -> pd.DataFrame:
     """Return final, best and best_step of each task, in the log's order."""
-    frame = validations(log)
+    frame, _ = judged(log)
     kept = frame if discarded else frame[~frame["discarded"].to_numpy(bool)]
     kept = kept[np.isfinite(kept["value"].to_numpy(np.float64))]
     final = kept.groupby("task", observed=True)["value"].last().reindex(log.names)
     if discarded:
-        frame = validations(
+        frame, _ = judged(
             log.validations.assign(discarded=False), directions={task.name: task.direction for task in log.tasks}
         )
     best = frame[frame["best"]].set_index("task").reindex(log.names)

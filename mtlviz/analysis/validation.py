@@ -6,46 +6,86 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from mtlviz.analysis.buckets import Source, checked
+from mtlviz.analysis.buckets import POINTS, Source, bucket_numbers, checked, finite
 from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog
 
-COLUMNS = ("step", "position", "discarded", "task", "metric", "value")
+COLUMNS = ("step", "discarded", "task", "metric", "value")
 
 
-def validations(source: Source, *, directions: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return every validation, with the best one of each task marked.
+def validations(source: Source, *, directions: Mapping[str, str] | None = None, n: int = POINTS) -> pd.DataFrame:
+    """Return the validations, with the best one of each task marked.
 
     Args:
         source: a RunLog, or a frame like `log.validations`.
         directions: for a frame, "max" or "min" of each task: which way its metric gets better. A log knows.
+        n: at most about so many validations a task and metric. Where there are more, those stay that a curve cannot do
+            without: the best, the first, the last, and the least and greatest of each stretch of the run.
 
     Returns:
-        The columns step, position, discarded, task, metric, value (in the metric's unit), then direction and best: True
-        at one row a task, its best finite value that no rewind discarded; of equal values the first.
+        The columns step, position (where the source has it), discarded, task, metric, value (in the metric's unit),
+        then direction and best: True at one row a task, its best finite value that no rewind discarded; of equal values
+        the first. The rows stand in the source's order.
 
     Raises:
-        FrameError: the source is neither, or a task's direction is missing or neither "max" nor "min".
+        FrameError: the source is neither, n < 1, or a task's direction is missing or neither "max" nor "min".
     """
+    if not isinstance(n, (int, np.integer)) or n < 1:
+        raise FrameError(f"validations needs a number of points n of at least 1, but n is {n!r}.")
+    frame, ways = judged(source, directions=directions)
+    frame = frame[_drawn(frame, int(n))].reset_index(drop=True)
+    direction = pd.Series(frame["task"].astype(object).map(ways), dtype="str")
+    return frame.assign(direction=direction, best=frame.pop("best"))
+
+
+def judged(source: Source, *, directions: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return every validation, with the best ones marked, and each task's direction; see `validations`."""
     if isinstance(source, RunLog):
         frame, known = source.validations, {task.name: task.direction for task in source.tasks}
     else:
         frame, known = checked(source, COLUMNS, needs="validations", table="validations"), {}
     ways = known | dict(directions or {})
-    direction = frame["task"].astype(object).map(ways)
-    if not direction.isin(["max", "min"]).all():
-        wrong = sorted(set(frame["task"].astype(str)[~direction.isin(["max", "min"])]))
+    task = frame["task"].cat.codes.to_numpy()
+    names = [str(name) for name in frame["task"].cat.categories]
+    wrong = sorted(names[code] for code in np.unique(task) if ways.get(names[code]) not in ("max", "min"))
+    if wrong:
         raise FrameError(
             f"validations needs a direction, 'max' or 'min', for every task; not so for: {', '.join(wrong)}. "
             "Give a RunLog, or directions={task: 'max' or 'min'}."
         )
-    value = frame["value"].to_numpy(np.float64)
+    value = finite(frame["value"])
     counts = np.isfinite(value) & ~frame["discarded"].to_numpy(bool)
-    score = pd.Series(np.where(direction == "max", value, -value))[counts]
-    order = np.lexsort((np.arange(len(score)), -score.to_numpy(), frame["task"].astype(str).to_numpy()[counts]))
-    ranked = score.index.to_numpy()[order]
-    first = ~pd.Series(frame["task"].astype(str).to_numpy()[ranked]).duplicated().to_numpy()
     best = np.zeros(len(frame), bool)
-    best[ranked[first]] = True
-    return frame[list(COLUMNS)].assign(direction=direction.to_numpy(), best=best).reset_index(drop=True)
+    for code in np.unique(task[counts]):
+        rows = np.flatnonzero(counts & (task == code))
+        score = value[rows] if ways[names[code]] == "max" else -value[rows]
+        best[rows[np.argmax(score)]] = True
+    kept = [column for column in ("step", "position", *COLUMNS[1:]) if column in frame.columns]
+    return frame[kept].assign(best=best).reset_index(drop=True), ways
+
+
+def _drawn(frame: pd.DataFrame, n: int) -> NDArray[np.bool_]:
+    """Return which of the judged rows to keep, so that each task has about n in each metric."""
+    task, (metric, metrics) = frame["task"].cat.codes.to_numpy(np.int64), pd.factorize(frame["metric"])
+    step, value, gone = frame["step"].to_numpy(), finite(frame["value"]), frame["discarded"].to_numpy(bool)
+    order = np.argsort(step, kind="stable")
+    line = task * len(metrics) + metric
+    order = order[np.argsort(line[order].astype(np.int32), kind="stable")]
+    kept = frame["best"].to_numpy(bool).copy()
+    for rows in np.split(order, np.flatnonzero(np.diff(line[order])) + 1):
+        if len(rows) <= n:
+            kept[rows] = True
+            continue
+        known = np.isfinite(value[rows])
+        bucket = bucket_numbers(gone[rows], max(1, n // 2))
+        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        for extreme, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):  # NaN stays only where all are
+            values = np.where(known, value[rows], missing)
+            at = np.flatnonzero(values == extreme.reduceat(values, starts)[bucket])
+            ends = {"prepend": -1} if missing > 0 else {"append": bucket[-1] + 1}
+            kept[rows[at[np.diff(bucket[at], **ends) > 0]]] = True  # the first least and the last greatest
+        for alike in (known, known & ~gone[rows]):
+            kept[rows[np.flatnonzero(alike)[[0, -1]]] if alike.any() else rows[:0]] = True
+    return kept
