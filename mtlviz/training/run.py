@@ -182,7 +182,7 @@ class Run:
             self._fail(error)
         try:
             self.training.close()
-            self.log.close()
+            self.log.close(failed=self._error is not None)
         except BaseException as error:  # noqa: BLE001 - see above
             self._end_by(error)
         finally:

@@ -285,3 +285,14 @@ def test_a_log_of_other_tasks_or_with_steps_is_refused_at_once(tmp_path: Path) -
     with pytest.raises(RunLogError, match="begins at step 0, but the log holds steps up to 3"):
         mv.start(crossing(), steps=5, log=used)
     used.close()
+
+
+def test_a_failure_that_the_log_cannot_note_is_failed_all_the_same(tmp_path: Path) -> None:
+    def breaks(losses: Any, gramian: Any) -> Any:
+        raise RuntimeError("no \ud800")  # a message that no file can hold
+
+    run = mv.start(crossing(), weighting=breaks, steps=5, log=tmp_path / "run")
+    with pytest.raises(RuntimeError, match="no "):
+        run.wait(20)
+    assert run.state == "failed"
+    assert mv.RunLog.open(tmp_path / "run").state == "failed"
