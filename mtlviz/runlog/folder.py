@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mtlviz.errors import RunLogError
 from mtlviz.runlog import jsontext, lock
@@ -71,8 +75,8 @@ def refuse_occupied(folder: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise RunLogError(
-            f"{folder} already holds a run. Overwrite it with RunLog.create({str(folder)!r}, ..., overwrite=True), "
-            f"read it with RunLog.open({str(folder)!r}), or go on with it: "
+            f"{folder} already holds a run. To replace it: overwrite=True; to keep it: choose another folder; to read "
+            f"it: RunLog.open({str(folder)!r}); to append records to it by hand: "
             f"RunLog.resume({str(folder)!r}, first_step=n)."
         )
 
@@ -107,10 +111,16 @@ def info_from_json(content: dict[str, Any]) -> RunInfo:
     """
     return RunInfo(
         problem=content["problem"],
-        tasks=tuple(TaskInfo(**task) for task in content["tasks"]),
-        layers=tuple(content["layers"]),
+        tasks=tuple(TaskInfo(**task) for task in _listed(content, "tasks")),
+        layers=tuple(_listed(content, "layers")),
         config=content["config"],
     )
+
+
+def _listed(content: dict[str, Any], field: str) -> list[Any]:
+    if not isinstance(content[field], list):  # a text is a sequence too, of characters
+        raise TypeError(f"{field} needs a list, it is {content[field]!r}")
+    return content[field]
 
 
 def write_run(folder: Path, info: RunInfo) -> None:
@@ -149,30 +159,50 @@ def read_run(folder: Path) -> RunInfo:
             f"Could not read {path}: {error}. Restore it, or read the .arrows files with pyarrow."
         ) from error
     try:
-        content = jsontext.loads(text)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise RunLogError(
-                f"{folder} is no run: its {RUN} was not written by mtlviz. Give the path of a run's folder."
-            )
-        if not isinstance(content["schema"], int) or content["schema"] > SCHEMA:
-            raise RunLogError(
-                f"{path} has schema {content['schema']}, written by mtlviz "
-                f"{content.get('versions', {}).get('mtlviz')}; this mtlviz reads schema {SCHEMA} and older. "
-                "Update it: pip install -U mtlviz."
-            )
-        return checked(info_from_json(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_schema(json.loads(text), path)  # what a newer schema means by its values is not known here
+        return checked(info_from_json(jsontext.loads(text)))
+    except (RunLogError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, _ForeignRunError):
+            raise
         raise RunLogError(
-            f"Could not understand {path}: {error}. Restore it from a copy, or read the .arrows files with pyarrow."
+            f"Could not understand {path}: {_said(error)} Restore it from a copy, or read the .arrows files with "
+            "pyarrow."
         ) from error
+
+
+class _ForeignRunError(RunLogError):
+    """A `run.json` of something else, or of a newer mtlviz."""
+
+
+def _check_schema(content: Any, path: Path) -> None:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _ForeignRunError(
+            f"{path.parent} is no run: its {RUN} was not written by mtlviz. Give the path of a run's folder."
+        )
+    schema, versions = content["schema"], content.get("versions")
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+        raise ValueError(f"its schema needs to be a number of 1 or more; it is {schema!r}")
+    if schema > SCHEMA:
+        raise _ForeignRunError(
+            f"{path} has schema {schema}, written by mtlviz "
+            f"{versions.get('mtlviz') if isinstance(versions, dict) else 'of an unknown version'}; this mtlviz reads "
+            f"schema {SCHEMA} and older. Update it: pip install -U mtlviz."
+        )
+
+
+def _said(error: Exception) -> str:
+    text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    return text if text.endswith(".") else f"{text}."
 
 
 def checked(info: RunInfo) -> RunInfo:
     """The run info, as it will be read back from `run.json`.
 
     Raises:
-        RunLogError: where tasks or layers are missing, unnamed or named twice, or the configuration is no JSON.
+        RunLogError: where tasks or layers are missing, unnamed or named twice, a field is of another kind, a text cannot
+            be stored, or the configuration is no JSON.
     """
+    _check_kinds(info)
     for what, names in (("tasks", [task.name for task in info.tasks]), ("layers", list(info.layers))):
         if not all(isinstance(name, str) and name for name in names):
             raise RunLogError(f"A log needs {what} with a name each; came with {names!r}.")
@@ -192,10 +222,37 @@ def checked(info: RunInfo) -> RunInfo:
         ) from error
 
 
+def _check_kinds(info: RunInfo) -> None:
+    for what, items, kind in (("tasks", info.tasks, TaskInfo), ("layers", info.layers, str)):
+        if not isinstance(items, list | tuple) or not all(isinstance(item, kind) for item in items):
+            raise RunLogError(f"A log needs {what} with a name each, a tuple of {kind.__name__}; came with {items!r}.")
+    if not isinstance(info.config, Mapping):
+        raise RunLogError(f"The run's configuration must be JSON values in a mapping; came with {info.config!r}.")
+    texts = [("problem", info.problem), *(("layer", layer) for layer in info.layers)]
+    for task in info.tasks:
+        texts += [("task", task.name), ("metric", task.metric), ("loss", task.loss)]
+        if not (task.outputs is None or isinstance(task.outputs, int | np.integer)) or not isinstance(
+            task.samples, Mapping
+        ):
+            raise RunLogError(
+                f"Task {task.name!r} needs a number of outputs (or None) and a mapping of samples per split; came with "
+                f"{task.outputs!r} and {task.samples!r}."
+            )
+    for what, text in texts:
+        if not isinstance(text, str):
+            raise RunLogError(f"A log needs a text for each {what}, with a name each; came with {text!r}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RunLogError(
+                f"The {what} {text!r} cannot be stored: it holds half a character (a lone surrogate). Rename it."
+            ) from None
+
+
 def _is_run(folder: Path) -> bool:
     try:
-        content = jsontext.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 

@@ -287,8 +287,11 @@ class RunLog(History):
 
     def _not_writable(self) -> RunLogError:
         if self._closed is not None:
-            return RunLogError("This log is closed. Go on with its run by RunLog.resume(path, first_step=n).")
+            return RunLogError(
+                "This log is closed; it can still be read. To train anew: another folder, or overwrite=True; to append "
+                "records to its run by hand: RunLog.resume(path, first_step=n)."
+            )
         return RunLogError(
-            f"This log of {self.path} was opened to read. To write, go on with the run by "
-            "RunLog.resume(path, first_step=n), or begin one with RunLog.create."
+            f"This log of {self.path} was opened to read. To train anew: another folder, or overwrite=True; to append "
+            "records to its run by hand: RunLog.resume(path, first_step=n)."
         )
