@@ -199,8 +199,8 @@ def checked(info: RunInfo) -> RunInfo:
     """The run info, as it will be read back from `run.json`.
 
     Raises:
-        RunLogError: where tasks or layers are missing, unnamed or named twice, a field is of another kind, a text cannot
-            be stored, or the configuration is no JSON.
+        RunLogError: where tasks or layers are missing, unnamed or named twice, a field is of another kind, a text
+            cannot be stored, or the configuration is no JSON.
     """
     _check_kinds(info)
     for what, names in (("tasks", [task.name for task in info.tasks]), ("layers", list(info.layers))):

@@ -66,6 +66,7 @@ class _Stream:
         self.offset = 0
         self.schema: pa.Schema | None = None
         self.damaged = False
+        self.last_step = -1  # of the rows that were taken; -1 before the first
         self._told = False
 
     def first_step(self, store: Store) -> int | None:
@@ -105,6 +106,11 @@ class _Stream:
             DamagedLogWarning,
             stacklevel=2,
         )
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is not a single byte of it: a writer begins every file with a header."""
+        return self.offset == 0 and self._size() == 0
 
     def _take_header(self, message: bytes, store: Store) -> None:
         try:
@@ -154,6 +160,7 @@ class _Stream:
         if not fits(self.table, block, store):
             return False
         store[self.table].extend(block)
+        self.last_step = max(self.last_step, int(block["step"].max(initial=-1)))
         return True
 
     def _whole_messages(self) -> tuple[bytes, list[int]]:
@@ -205,6 +212,7 @@ class Reader:
         self.whole = segments is None
         self._files: dict[int, dict[str, _Stream]] = {}
         self._current = 0
+        self._told: set[int] = set()  # segments whose missing steps were told
         self._identity = self._run_identity()
 
     def refresh(self) -> bool:
@@ -220,7 +228,8 @@ class Reader:
             raise RunLogError(
                 f"The run in {self._folder} was overwritten by a new one: open it again with RunLog.open."
             )
-        live = self._limit is None and writing(self._folder)  # asked first: what is torn after the end stays torn
+        held = writing(self._folder)  # asked first: what is torn after the end stays torn
+        live = self._limit is None and held
         try:
             found = run_folder.streams(self._folder)
         except FileNotFoundError:
@@ -239,7 +248,27 @@ class Reader:
         for segment in segments:
             for stream in self._files[segment].values():
                 stream.tell_left_out(final=segment < self._current or not live)
+            if not held:
+                self._tell_missing_steps(segment)
         return new
+
+    def _tell_missing_steps(self, segment: int) -> None:
+        """Warn, once, where an ended segment has no steps at all although its other tables were filled after some."""
+        files = self._files[segment]
+        steps, others = files.get("steps"), [stream for table, stream in files.items() if table != "steps"]
+        if segment in self._told or not (steps is None or steps.blank):
+            return
+        firsts = [first for stream in others if (first := stream.first_step(self._store)) is not None]
+        reached = max((stream.last_step for stream in others), default=-1)
+        if firsts and reached >= firsts[0]:
+            self._told.add(segment)
+            path = run_folder.stream(self._folder, "steps", segment)
+            warnings.warn(
+                f"{path} is {'missing' if steps is None else 'empty'}, although other files of the run tell of step "
+                f"{reached}: its steps are left out. Restore it from a copy.",
+                DamagedLogWarning,
+                stacklevel=2,
+            )
 
     def _begin(self, segment: int) -> bool:
         """Go on to a segment as soon as one of its headers says where it begins."""

@@ -210,17 +210,6 @@ def test_a_torn_tail_is_completed_while_the_writer_lives(tmp_path: Path) -> None
     log.close()
 
 
-def test_zero_bytes_are_an_empty_table(tmp_path: Path) -> None:
-    with RunLog.create(tmp_path / "run", INFO) as log:
-        filled(log, story(4))
-    (tmp_path / "run/steps.000.arrows").write_bytes(b"")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        opened = RunLog.open(tmp_path / "run")
-        assert len(opened) == 0
-    assert len(opened.validations) == len(log.validations)
-
-
 def test_a_stream_that_cannot_be_read(recorded: Recorded, tmp_path: Path) -> None:
     path = recorded.copy(tmp_path / "run")
     (path / "layers.000.arrows").unlink()
