@@ -19,9 +19,10 @@ def task_table(log: RunLog, *, discarded: bool = False) -> pd.DataFrame:
         discarded: whether what a rewind discarded counts too.
 
     Returns:
-        Columns task, metric, direction, final and best (validation, in the metric's unit), best_step, loss (at its last
-        step), share (mean share of the update), conflict_rate (with the other tasks, 0 to 1), relative_rate (mean
-        L/‖g‖), samples (labelled samples, mean per step) and train_samples. NaN where nothing was recorded.
+        Columns task, metric, direction, final and best (validation, in the metric's unit), best_step, test (the metric
+        on the test split: the last measure named "test"), loss (at its last step), share (mean share of the update),
+        conflict_rate (with the other tasks, 0 to 1), relative_rate (mean L/‖g‖), samples (labelled samples, mean per
+        step) and train_samples. NaN where nothing was recorded.
 
     Raises:
         FrameError: the source is no log.
@@ -40,6 +41,7 @@ def task_table(log: RunLog, *, discarded: bool = False) -> pd.DataFrame:
     )
     table = table.join(_validated(log, discarded=discarded))
     return table.assign(
+        test=_tested(log),
         loss=_last(steps, "loss", len(table)),
         share=_mean(steps, "share", len(table)),
         conflict_rate=_with_others(pairs, len(table)),
@@ -100,6 +102,13 @@ def _validated(log: RunLog, *, discarded: bool) -> pd.DataFrame:
             "best_step": pd.array(best["step"].to_numpy(np.float64), dtype="Int64"),
         }
     )
+
+
+def _tested(log: RunLog) -> np.ndarray:
+    """Return each task's last measure named "test", (T,), NaN where there is none."""
+    measures = log.measures
+    tests = measures[(measures["name"] == "test").to_numpy()].drop_duplicates("task", keep="last")
+    return tests.set_index("task")["value"].reindex(log.names).to_numpy(np.float64)
 
 
 def _sums(summary: pd.DataFrame, key: str, name: str, T: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from mtlviz import analysis
 from mtlviz.errors import FrameError
+from mtlviz.runlog import Measure
 from tests.analysis.runs import filled, hand, rewound
 
 
@@ -21,6 +22,7 @@ def test_the_task_table_by_hand() -> None:
     np.testing.assert_allclose(table["best"], [0.9, 1.0, np.nan])
     assert table["best_step"].tolist()[:2] == [2, 2]
     assert table["best_step"].isna().tolist() == [False, False, True]
+    assert table["test"].isna().all()
     np.testing.assert_allclose(table["loss"], [2, 4, 7])
     np.testing.assert_allclose(table["share"], [(20 / 41 + 0.5) / 2, (-4 / 41 + 0.5) / 2, 25 / 41])
     np.testing.assert_allclose(table["conflict_rate"], [2 / 5, 2 / 5, 0])
@@ -36,6 +38,15 @@ def test_the_task_table_leaves_discarded_steps_out_unless_asked() -> None:
     np.testing.assert_allclose(kept["conflict_rate"], 0.0)
     np.testing.assert_allclose(everything["conflict_rate"], [2 / 10, 4 / 10, 2 / 10])
     assert kept["final"].tolist()[0] == everything["final"].tolist()[0] == 0.6
+
+
+def test_the_task_table_has_the_last_test_of_each_task() -> None:
+    log = hand()
+    for step, name, task, value in ((2, "test", "a", 0.1), (3, "test", "c", 0.7), (3, "test", "a", 0.8)):
+        log.append(Measure(step=step, name=name, task=task, value=value))
+    log.append(Measure(step=3, name="affinity", task="b", other="a", value=5.0))
+    log.append(Measure(step=3, name="test", value=6.0))  # of no task
+    np.testing.assert_array_equal(analysis.task_table(log)["test"], [0.8, np.nan, 0.7])
 
 
 def test_the_summary_of_a_run_by_hand() -> None:
