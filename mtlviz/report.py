@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -56,18 +57,26 @@ def report(log: RunLog, path: str | os.PathLike[str] | None = None) -> str | Pat
 
     Raises:
         FrameError: `log` is no RunLog.
-        RunLogError: the file cannot be written.
+        RunLogError: the file cannot be written, or its folder does not exist. A report that was there stays whole.
     """
     page = _page(log)
     if path is None:
         return page
     target = Path(path)
+    # A draft takes the place of a regular file; a link, a pipe or a device is written through.
+    through = os.path.islink(target) or (os.path.exists(target) and not os.path.isfile(target))
+    draft = target if through else target.parent / f".{target.name}.{os.getpid()}.new"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
+        draft.write_text(page, encoding="utf-8")
+        if not through:
+            draft.replace(target)
     except OSError as error:
+        if not through:
+            with contextlib.suppress(OSError):
+                draft.unlink()
         raise RunLogError(
-            f"Could not write the report to {target}: {error.strerror or error}. Choose a file that you may write."
+            f"Could not write the report to {target}: {error.strerror or error}. "
+            "Choose a file that you may write, in a folder that exists."
         ) from error
     return target
 
@@ -118,6 +127,7 @@ def _task_table(table: pd.DataFrame) -> str:
         "Final",
         "Best",
         "at step",
+        "Test",
         "Final loss",
         "Share",
         "Conflict",
@@ -134,6 +144,7 @@ def _task_table(table: pd.DataFrame) -> str:
             _number(row.final),
             _number(row.best),
             _count(row.best_step),
+            _number(row.test),
             _number(row.loss),
             _percent(row.share),
             _percent(row.conflict_rate),

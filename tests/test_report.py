@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from playwright.sync_api import Browser, Page
 import mtlviz as mv
 from mtlviz.errors import FrameError, RunLogError
 from mtlviz.report import FIGURES, _script_json, report
-from mtlviz.runlog import Event, RunInfo, RunLog, TaskInfo
+from mtlviz.runlog import Event, Measure, RunInfo, RunLog, TaskInfo
 from tests.analysis.runs import filled, hand, long_run, made, rewound
 from tests.strategies import streams
 
@@ -158,15 +159,50 @@ def test_every_stream_of_records_gives_a_whole_page(stream: tuple) -> None:
 
 
 def test_it_writes_a_file_and_says_where(tmp_path: Path) -> None:
-    path = report(hand(), tmp_path / "deep" / "report.html")
-    assert path == tmp_path / "deep" / "report.html"
+    path = report(hand(), tmp_path / "report.html")
+    assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8") == report(hand())
     assert mv.report.report is report
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunLogError, match=r"Could not write the report to .*Choose a file that you may write"):
-        report(hand(), tmp_path / "file" / "report.html")
     with pytest.raises(FrameError, match="report needs a RunLog"):
         report(hand().steps)  # type: ignore[call-overload]
+
+
+def test_a_report_that_cannot_be_written_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    old = tmp_path / "report.html"
+    old.write_text("old")
+    names = ("file/report.html", "missing/deep/report.html", "folder", "", "x" * 300)
+    for path in (*(tmp_path / name for name in names), "/"):
+        with pytest.raises(RunLogError, match=r"Could not write the report to .*Choose a file .* folder that exists"):
+            report(hand(), path)
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as on a disk that is full in the middle of the page
+    try:
+        with pytest.raises(RunLogError, match="File too large"):
+            report(hand(), old)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    assert old.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "report.html"]
+
+
+def test_a_report_goes_through_a_link_or_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "real.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("real.html")
+    report(hand(), tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "real.html").read_text(encoding="utf-8") == report(hand())
+    report(hand(), "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_the_task_table_shows_the_test_metric() -> None:
+    log = hand()
+    log.append(Measure(step=3, name="test", task="c", value=0.123))
+    text = Outline(report(log)).text
+    assert "Test" in text
+    assert "0.123" in text
 
 
 # ---- in a real browser
