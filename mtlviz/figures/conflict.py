@@ -40,29 +40,14 @@ def conflict_matrix(frame: pd.DataFrame, *, value: str = "cosine") -> go.Figure:
     T = len(tasks)
     if T < 2 or not np.isfinite(finite(frame[value])[(frame["task_a"] != frame["task_b"]).to_numpy()]).any():
         return theme.noted(question, says, "A conflict takes two tasks." if T == 1 else "No step with two tasks yet.")
-    at = theme.places(frame["task_a"]), theme.places(frame["task_b"])
-    cells = {name: np.full((T, T), np.nan) for name in ("cosine", "conflict_rate", "count")}
-    for name, table in cells.items():
-        table[at] = frame[name].to_numpy(np.float64)
-        np.fill_diagonal(table, np.nan)
     first, last = int(frame["step_first"].min()), int(frame["step_last"].max())
     when = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
-    names, full = theme.short_names(tasks, AXIS_NAME), [theme.literal(name) for name in tasks]
-    heat = scale | {
-        "z": cells[value],
-        "customdata": np.stack([cells["cosine"], cells["conflict_rate"], cells["count"]], axis=-1),
-        "text": [[f"{a} × {b}" for b in full] for a in full],
-        "hovertemplate": "%{text}<br>cosine %{customdata[0]:.3f}<br>in conflict at %{customdata[1]:.1%}"
-        " of %{customdata[2]:,} steps<extra></extra>",
-        "texttemplate": ("%{z:.2f}" if value == "cosine" else "%{z:.0%}") if T <= WRITTEN else "",
-        "xgap": 2,
-        "ygap": 2,
-    }
+    heat = scale | _pairs_by_task(frame, tasks, value)
     heat |= {} if T <= WRITTEN else _scale_bar(unit)
     ticks = {
         "tickmode": "array",
         "tickvals": np.arange(T),
-        "ticktext": names,
+        "ticktext": theme.short_names(tasks, AXIS_NAME),
         "showgrid": False,
         "zeroline": False,
         "automargin": True,
@@ -148,6 +133,27 @@ def _scale_bar(unit: str) -> dict[str, Any]:
     return {
         "showscale": True,
         "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12, "outlinewidth": 0},
+    }
+
+
+def _pairs_by_task(frame: pd.DataFrame, tasks: list[object], value: str) -> dict[str, Any]:
+    """Return the cells (T, T) of the matrix and what they say."""
+    T = len(tasks)
+    at = theme.places(frame["task_a"]), theme.places(frame["task_b"])
+    cells = {name: np.full((T, T), np.nan) for name in ("cosine", "conflict_rate", "count")}
+    for name, table in cells.items():
+        table[at] = frame[name].to_numpy(np.float64)
+        np.fill_diagonal(table, np.nan)
+    full = [theme.literal(name) for name in tasks]
+    return {
+        "z": cells[value],
+        "customdata": np.stack([cells["cosine"], cells["conflict_rate"], cells["count"]], axis=-1),
+        "text": [[f"{a} × {b}" for b in full] for a in full],
+        "hovertemplate": "%{text}<br>cosine %{customdata[0]:.3f}<br>in conflict at %{customdata[1]:.1%}"
+        " of %{customdata[2]:,} steps<extra></extra>",
+        "texttemplate": ("%{z:.2f}" if value == "cosine" else "%{z:.0%}") if T <= WRITTEN else "",
+        "xgap": 2,
+        "ygap": 2,
     }
 
 
