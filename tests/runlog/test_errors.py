@@ -95,7 +95,7 @@ def test_an_existing_run_is_refused_overwritten_or_resumed(tmp_path: Path) -> No
     (path / "checkpoints").mkdir()
     (path / "checkpoints/last.pt").write_text("weights")
     before = RunLog.open(path)
-    with pytest.raises(RunLogError, match=r"already holds a run.*overwrite=True.*RunLog\.open.*RunLog\.resume"):
+    with pytest.raises(RunLogError, match=r"already holds a run.*overwrite=True.*another folder.*RunLog\.open.*RunLog\.resume"):
         RunLog.create(path, INFO)
     assert len(RunLog.open(path)) == 9
     log = filled(RunLog.create(path, INFO, overwrite=True), [step(1)])
@@ -163,7 +163,7 @@ def test_resume_needs_a_run_and_a_first_step(tmp_path: Path) -> None:
 def test_logs_that_take_no_records(tmp_path: Path) -> None:
     log = RunLog.create(tmp_path / "run", INFO)
     reader = RunLog.open(tmp_path / "run")
-    with pytest.raises(RunLogError, match=r"opened to read.*RunLog\.resume"):
+    with pytest.raises(RunLogError, match=r"opened to read.*another folder.*RunLog\.resume"):
         reader.append(step(1))
     log.close()
     log.close()
