@@ -96,12 +96,11 @@ def table_text(log: RunLog) -> str:
     from mtlviz.analysis import task_table
 
     table = task_table(log)
-    test = log.measures.query("name == 'test'").set_index("task").value
     columns = {
         "task": table.task.astype(str),
         "metric": table.metric,
         "final (validation)": _numbers(table.final, "{:.1f}"),
-        "test": _numbers(test.reindex(table.task.astype(str)), "{:.1f}"),
+        "test": _numbers(table.test, "{:.1f}"),
         "best": _numbers(table.best, "{:.1f}"),
         "at step": table.best_step.astype("object").fillna("–").astype(str),
         "share of update": _numbers(100 * table.share, "{:.0f} %"),
