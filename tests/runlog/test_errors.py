@@ -95,7 +95,9 @@ def test_an_existing_run_is_refused_overwritten_or_resumed(tmp_path: Path) -> No
     (path / "checkpoints").mkdir()
     (path / "checkpoints/last.pt").write_text("weights")
     before = RunLog.open(path)
-    with pytest.raises(RunLogError, match=r"already holds a run.*overwrite=True.*another folder.*RunLog\.open.*RunLog\.resume"):
+    with pytest.raises(
+        RunLogError, match=r"already holds a run.*overwrite=True.*another folder.*RunLog\.open.*RunLog\.resume"
+    ):
         RunLog.create(path, INFO)
     assert len(RunLog.open(path)) == 9
     log = filled(RunLog.create(path, INFO, overwrite=True), [step(1)])
