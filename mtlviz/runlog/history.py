@@ -61,6 +61,10 @@ class History:
         """Number of recorded steps that are not superseded."""
         return self._now()["steps"].rows
 
+    def rows(self, table: str) -> int:
+        """Rows of a stored table ("steps", "layers", "validations", "events", "measures") that are not superseded."""
+        return self._now()[table].rows
+
     @property
     def last_step(self) -> int:
         """The last recorded step; 0 before the first."""

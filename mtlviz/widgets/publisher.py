@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 TICK = 0.25  # seconds between the beginnings of two refreshes while a run is live
-SHARE = 3.0  # a refresh that took t seconds is followed by at least (SHARE − 1) t of rest, so that training goes on
+SHARE = 4.0  # a refresh that took t seconds is followed by at least (SHARE − 1) t of rest, so that training goes on
 RETRY = 2.0  # seconds of rest after a refresh that failed
 
 

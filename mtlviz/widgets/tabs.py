@@ -13,6 +13,8 @@ from mtlviz.widgets.figure_view import FigureView
 
 Draw = Callable[[RunLog], go.Figure]
 
+_TABLES = {"validations": "validations", "layer_conflict": "layers"}  # what a figure is made from, if not the steps
+
 _GRID = ipywidgets.Layout(
     grid_template_columns="repeat(auto-fit, minmax(min(430px, 100%), 1fr))", grid_gap="8px", width="auto"
 )
@@ -23,14 +25,22 @@ class FigureTab(ipywidgets.VBox):
 
     def __init__(self, draws: Mapping[str, Draw], controls: ipywidgets.Widget | None = None) -> None:
         self._draws = dict(draws)
+        self._drawn: dict[str, tuple[object, ...]] = {}
         self.views = {name: FigureView() for name in draws}
         grid = ipywidgets.GridBox(list(self.views.values()), layout=_GRID)
         super().__init__([grid] if controls is None else [controls, grid])
 
     def refresh(self, log: RunLog) -> None:
-        """Draws every figure of the tab from what the log holds now."""
+        """Draws every figure of the tab for which the log holds something new."""
         for name, draw in self._draws.items():
-            self.views[name].show(draw(log))
+            made_from = self._made_from(name, log)
+            if self._drawn.get(name) != made_from:
+                self.views[name].show(draw(log))
+                self._drawn[name] = made_from
+
+    def _made_from(self, name: str, log: RunLog) -> tuple[object, ...]:
+        """What decides how a figure looks; a rewind is an event."""
+        return log.rows(_TABLES.get(name, "steps")), log.rows("events")
 
     def settle(self) -> None:
         """Asks for pictures, as at the end of a run."""
@@ -111,6 +121,11 @@ class ConflictTab(FigureTab):
                 self._slider.value = recorded - 1
         self._slider.disabled = whole or recorded == 0
         super().refresh(log)
+
+    def _made_from(self, name: str, log: RunLog) -> tuple[object, ...]:
+        if name != "conflict_matrix":
+            return super()._made_from(name, log)
+        return *super()._made_from(name, log), self._window.value, self._slider.value
 
     def _matrix(self, log: RunLog) -> go.Figure:
         window = self.WINDOWS[self._window.value]

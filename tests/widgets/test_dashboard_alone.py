@@ -15,6 +15,7 @@ from PIL import Image
 import mtlviz as mv
 from mtlviz.errors import MtlvizError, RunLogError
 from mtlviz.runlog import Event
+from mtlviz.widgets import tabs
 from mtlviz.widgets.picture import WIDTH, composed
 from mtlviz.widgets.progress import Progress, Speedometer, duration, failure
 from tests.problems import crossing
@@ -191,3 +192,28 @@ def test_a_composed_picture_holds_every_figure() -> None:
     found = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 24)}
     assert {(255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)} <= found
     assert (0, 0, 0) in found  # the heading
+
+
+def test_a_figure_is_drawn_again_only_when_what_it_is_made_from_has_changed() -> None:
+    log = mv.RunLog.create(None, crossing())
+    records = iter(mv.train(crossing(), steps=6, validate_every=3, layers_every=2))
+    tab, drawn = tabs.curves(), {"losses": 0, "validations": 0}
+    for name, draw in list(tab._draws.items()):
+
+        def counted(log: mv.RunLog, name: str = name, draw: tabs.Draw = draw) -> object:
+            drawn[name] += 1
+            return draw(log)
+
+        tab._draws[name] = counted
+    seen = []
+    for record in records:
+        log.append(record)
+        tab.refresh(log)
+        tab.refresh(log)
+        seen.append((type(record), dict(drawn)))
+        before = seen[-2][1] if len(seen) > 1 else {"losses": 0, "validations": 0}
+        if isinstance(record, mv.Step):
+            assert drawn == {"losses": before["losses"] + 1, "validations": before["validations"]}
+        elif isinstance(record, mv.Validation):
+            assert drawn == {"losses": before["losses"], "validations": before["validations"] + 1}
+    tab.close()
