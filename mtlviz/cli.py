@@ -56,7 +56,7 @@ def demo(
     print("\nshare of update: how much of each step's move of the trunk is along the task's own weighted gradient.")
     print("conflict rate: how often the task's gradient and another's point against each other (⟨g_a, g_b⟩ < 0).")
     print(f"\nThe run:    {out}\nThe report: {written} (open it in any browser)")
-    print(f"Watch one:  make lab, or: {Path(sys.executable).name} -m mtlviz lab")
+    print(f"Watch one:  make lab, or: {os.path.relpath(sys.executable)} -m mtlviz lab")
 
 
 @app.command()

@@ -93,6 +93,7 @@ def test_whatever_stops_a_flush_is_told_and_keeps_the_rows(
 
 LOST = """
 import resource
+from mtlviz.errors import RunLogError
 log = RunLog.create(path, INFO)
 log.append(Event(0, 0, "start"))
 log.flush()
@@ -100,7 +101,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 for number in range(1, 501):
     try:
         log.append(step(number))
-    except Exception:
+    except RunLogError:
         pass
 """
 
