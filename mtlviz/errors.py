@@ -13,6 +13,10 @@ class WeightingError(MtlvizError, ValueError):
     """A weighting that does not exist, or that returned weights nobody can use."""
 
 
+class ParetoError(MtlvizError, ValueError):
+    """A two-objective problem, a start or a setting of its descent that cannot be used."""
+
+
 class NonFiniteError(MtlvizError, ArithmeticError):
     """A loss, a gradient or an output of `task` became NaN or infinite while training."""
 

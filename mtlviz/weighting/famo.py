@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import float64, njit, types
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
-from mtlviz.weighting.kernels import Mask, kernel
+from mtlviz.weighting.kernels import OBSERVED, Mask, kernel
 from mtlviz.weighting.method import Weighting
 from mtlviz.weighting.per_task import check_count, per_task
 from mtlviz.weighting.solvers.adam import adam_step
@@ -18,8 +18,6 @@ from mtlviz.weighting.solvers.softmax import softmax
 
 EPSILON = 1e-8  # as in the authors' code
 _BOUND = 1e9  # of |ξ|, so that no lr takes it out of the floats
-
-_OBSERVED = types.void(float64[::1], types.Array(types.boolean, 1, "C"), float64[::1], float64[:, ::1])
 
 
 @kernel
@@ -40,7 +38,7 @@ def famo(losses: Floats, gramian: Floats, present: Mask, constants: Floats, stat
     return softmax(logits - before, present)
 
 
-@njit(_OBSERVED, cache=True)
+@njit(OBSERVED, cache=True)
 def observed(losses: Floats, waiting: Mask, constants: Floats, state: Floats) -> None:
     """The Adam step on ξ, from the losses (T,) after the update of those that are `waiting` (T,) for them.
 
@@ -80,6 +78,7 @@ class FAMO(Weighting):
     needs = frozenset({"losses", "losses_after"})
     heads = "weighted"
     kernel = staticmethod(famo)
+    observer = staticmethod(observed)
 
     def __init__(
         self, *, min_losses: Sequence[float] | None = None, lr: float = 0.025, weight_decay: float = 1e-3

@@ -21,6 +21,9 @@ _MASK = types.Array(boolean, 1, "C")
 SIGNATURE = _VECTOR(_VECTOR, _MATRIX, _MASK, _VECTOR, _MATRIX, _VECTOR)
 """(losses (T,), gramian (T, T), present (T,), constants (C,), state (R, T), draws (D,)) -> weights (T,)"""
 
+OBSERVED = types.void(_VECTOR, _MASK, _VECTOR, _MATRIX)
+"""(losses (T,) after the update, waiting (T,), constants (C,), state (R, T)) -> None; changes the state."""
+
 _STACK, _MASKS = types.Array(float64, 3, "C"), types.Array(boolean, 2, "C")
 _SWEEP = _MATRIX(types.FunctionType(SIGNATURE), _MATRIX, _STACK, _MASKS, _VECTOR, _MATRIX, _MATRIX)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -72,6 +72,7 @@ class Weighting(Method, abstract=True):
     """
 
     kernel: Kernel
+    observer: Callable[..., None] | None = None  # compiled, of the signature `kernels.OBSERVED`, if it observes
     positive: bool = False  # whether every present loss must be above 0
 
     @classmethod
@@ -133,6 +134,14 @@ class Weighting(Method, abstract=True):
     def observe(self, losses: Floats) -> None:
         """Told the losses (T,) of the same batch after the update, where `needs` names "losses_after"."""
 
+    def fresh(self, tasks: int, steps: int, *, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+        """The constants (C,), the state (R, T) and the draws (S, D) of a run of S steps that has not begun.
+
+        For compiled loops that call `kernel` themselves; this weighting's own state is left alone.
+        """
+        state = self._fitting(self.initial_state(tasks), tasks)
+        return self.constants(), state, self._drawn_from(seed, 0, steps, tasks)
+
     def reset(self, seed: int = 0) -> None:
         """Forgets the state, for a new run, whose random numbers depend on `seed` and on the step alone."""
         self._state, self._seed, self._calls = None, seed, 0
@@ -184,11 +193,14 @@ class Weighting(Method, abstract=True):
 
     def _drawn(self, steps: int, tasks: int) -> Floats:
         """The random numbers (S, D) of the next steps: a function of the seed and of the steps before."""
-        width = self.draws(tasks)
         before, self._calls = self._calls, self._calls + steps
+        return self._drawn_from(self._seed, before, steps, tasks)
+
+    def _drawn_from(self, seed: int, before: int, steps: int, tasks: int) -> Floats:
+        width = self.draws(tasks)
         if width == 0:
             return np.empty((steps, 0))
-        return np.random.Generator(np.random.PCG64(self._seed).advance(before * width)).random((steps, width))
+        return np.random.Generator(np.random.PCG64(seed).advance(before * width)).random((steps, width))
 
     def _checked(
         self, losses: Floats, gramian: Floats, present: Mask | None, *, steps: int

@@ -1,0 +1,191 @@
+"""What a two-objective problem of the plane knows: its losses, its Pareto set and front, and its best average."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mtlviz.errors import ParetoError
+from mtlviz.pareto.kernels import PlaneKernel, evaluated
+from mtlviz.runlog.records import Floats
+
+Range = tuple[float, float]
+
+FRONT_POINTS = 2001
+_ZOOMS, _ZOOMED = 6, 201  # each zoom narrows the search for a minimum a hundredfold
+_TIE = 1e-9  # of the spread along the front: minima that differ by less are equally good
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The losses on a grid of the plane that is shown, each in its own units.
+
+    x1 (n,), x2 (n,), losses (n, n, 2): losses[i, j] belongs to (x1[j], x2[i]).
+    """
+
+    x1: Floats
+    x2: Floats
+    losses: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives(ABC):
+    """Two losses on the plane of two parameters; a method sees scale_t · L_t(x) + offset.
+
+    A loss in its own units is L_t, before scale and offset. The Pareto set and front do not depend on the scale, and
+    front, best average and distances are in own units, so that runs with different scales can be compared.
+
+    A problem of your own: a subclass with the class attributes below, a kernel decorated with
+    `mtlviz.pareto.kernels.plane_kernel`, its `constants`, and `set_at`.
+
+    scale: the factor of each loss, two positive numbers. offset: what is added to both, for methods that need positive
+    losses; gradients do not change with it.
+
+    Raises: ParetoError for a scale that is not two positive finite numbers, or an offset that is not finite.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    kernel: ClassVar[PlaneKernel]
+    bounds: ClassVar[tuple[Range, Range]]
+    """The plane that is shown: the range of x1 and that of x2."""
+    usual_scale: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    """The scale that `descend` takes for this problem unless told otherwise."""
+    usual_starts: ClassVar[tuple[tuple[float, float], ...]]
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _checked_scale(self.scale))
+        object.__setattr__(self, "offset", _checked_number("offset", self.offset))
+
+    def constants(self) -> Floats:
+        """What the kernel reads beside the point (C,)."""
+        return np.empty(0)
+
+    @abstractmethod
+    def set_at(self, t: Floats) -> Floats:
+        """Points (n, 2) of the Pareto set at t (n,) in [0, 1]: 0 is the first loss's minimum, 1 the second's."""
+
+    @property
+    def starts(self) -> Floats:
+        """The usual starts (N, 2)."""
+        return np.array(self.usual_starts)
+
+    def scaled(self, scale: Sequence[float], offset: float = 0.0) -> Self:
+        """The same problem with another scale of each loss and another offset. Raises: as the class does."""
+        return replace(self, scale=scale, offset=offset)
+
+    def losses(self, x: Any) -> Floats:
+        """The losses (..., 2) at x (..., 2) as methods see them, scaled and with the offset.
+
+        Raises: ParetoError for points without two coordinates each.
+        """
+        return self.own_losses(x) * np.array(self.scale) + self.offset
+
+    def own_losses(self, x: Any) -> Floats:
+        """The losses (..., 2) at x (..., 2), each in its own units. Raises: as `losses` does."""
+        return evaluated(self.kernel, self.constants(), points(x))[0]
+
+    def gradients(self, x: Any) -> Floats:
+        """The gradients (..., 2, 2) of `losses` at x (..., 2), a row a loss. Raises: as `losses` does."""
+        return evaluated(self.kernel, self.constants(), points(x))[1] * np.array(self.scale)[:, None]
+
+    @cached_property
+    def pareto_set(self) -> Floats:
+        """Points (2001, 2) of the Pareto set, from the first loss's minimum to the second's."""
+        return self.set_at(np.linspace(0.0, 1.0, FRONT_POINTS))
+
+    @cached_property
+    def front(self) -> Floats:
+        """The Pareto front (2001, 2): the own losses of `pareto_set`."""
+        return self.own_losses(self.pareto_set)
+
+    @cached_property
+    def best_average(self) -> Floats:
+        """The points (K, 2) with the least mean of the own losses, whatever the scale; K > 1 where several tie."""
+        return self.minimisers((1.0, 1.0))
+
+    def minimisers(self, weights: Sequence[float]) -> Floats:
+        """The points (K, 2) of the Pareto set with the least Σ weights_t L_t, where equal weights at that scale go.
+
+        weights: two positive numbers. Raises: ParetoError for others.
+        """
+        factors = np.array(_checked_scale(weights))
+        t = np.linspace(0.0, 1.0, FRONT_POINTS)
+        values = self.front @ factors
+        padded = np.concatenate([[np.inf], values, [np.inf]])
+        lowest = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
+        found = [self._least(factors, t[max(i - 1, 0)], t[min(i + 1, FRONT_POINTS - 1)]) for i in lowest]
+        least = min(value for _, value in found)
+        ties = [place for place, value in found if value - least <= _TIE * np.ptp(values)]
+        return self.set_at(np.unique(np.round(ties, 12)))
+
+    def distance_to_front(self, own_losses: Floats) -> Floats:
+        """How far (...) own losses (..., 2) lie from the front, in the plane of the own losses; NaN stays NaN."""
+        flat = np.asarray(own_losses, dtype=np.float64).reshape(-1, 1, 2)
+        begin, along = self.front[:-1], np.diff(self.front, axis=0)
+        length = np.maximum((along**2).sum(axis=1), 1e-300)
+        share = np.clip(((flat - begin) * along).sum(axis=2) / length, 0.0, 1.0)
+        nearest = begin + share[..., None] * along
+        return np.hypot(*np.moveaxis(flat - nearest, 2, 0)).min(axis=1).reshape(np.shape(own_losses)[:-1])
+
+    def distance_to_best(self, x: Floats) -> Floats:
+        """How far (...) points (..., 2) of the plane lie from the nearest best-average point."""
+        away = np.asarray(x)[..., None, :] - self.best_average
+        return np.hypot(away[..., 0], away[..., 1]).min(axis=-1)
+
+    def landscape(self, size: int = 120) -> Landscape:
+        """The own losses on a grid of size × size points over `bounds`."""
+        x1, x2 = (np.linspace(low, high, size) for low, high in self.bounds)
+        return Landscape(x1, x2, self.own_losses(np.stack(np.meshgrid(x1, x2), axis=-1)))
+
+    def _least(self, factors: Floats, low: float, high: float) -> tuple[float, float]:
+        """The t between low and high with the least Σ factors_t L_t, and that value."""
+        place, value = low, np.inf
+        for _ in range(_ZOOMS):
+            t = np.linspace(low, high, _ZOOMED)
+            values = self.own_losses(self.set_at(t)) @ factors
+            best = int(np.argmin(values))
+            place, value = float(t[best]), float(values[best])
+            low, high = t[max(best - 1, 0)], t[min(best + 1, _ZOOMED - 1)]
+        return place, value
+
+
+def points(x: Any) -> Floats:
+    """Points (..., 2) of the plane. Raises: ParetoError for numbers that are not pairs."""
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParetoError(f"points of the plane are pairs of numbers (..., 2); came {x!r}") from error
+    if array.ndim == 0 or array.shape[-1] != 2:
+        raise ParetoError(f"points of the plane have two coordinates, (..., 2); came the shape {array.shape}")
+    return array
+
+
+def _checked_scale(scale: Any) -> tuple[float, float]:
+    try:
+        numbers = tuple(float(number) for number in scale)
+    except (TypeError, ValueError) as error:
+        raise ParetoError(f"scale needs two positive numbers, one a loss; came {scale!r}") from error
+    if len(numbers) != 2:
+        raise ParetoError(f"scale needs two numbers: the plane has two objectives; came {len(numbers)}: {scale!r}")
+    if not all(np.isfinite(number) and number > 0 for number in numbers):
+        raise ParetoError(f"scale needs positive finite numbers, one a loss; came {scale!r}")
+    return numbers
+
+
+def _checked_number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ParetoError(f"{name} needs a number; came {value!r}") from error
+    if not np.isfinite(number):
+        raise ParetoError(f"{name} needs a finite number; came {value!r}")
+    return number
