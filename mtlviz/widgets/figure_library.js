@@ -1,5 +1,5 @@
 // plotly.js once a page, and what else all views of a page share.
-// One of the three parts of FigureView's module, which mtlviz/widgets/figure_view.py joins; see figure_view.js.
+// One of the four parts of FigureView's module, which mtlviz/widgets/figure_view.py joins; see figure_view.js.
 
 // Shared by all views of the page, whichever copy of this module made them: one plotly.js, and how many plots live.
 const page = (globalThis.mtlvizPage ??= { libraries: new Map(), plots: 0 });

@@ -1,5 +1,5 @@
 // How a figure looks in its page, in pictures and in downloads.
-// One of the three parts of FigureView's module, which mtlviz/widgets/figure_view.py joins; see figure_view.js.
+// One of the four parts of FigureView's module, which mtlviz/widgets/figure_view.py joins; see figure_view.js.
 
 const NARROW = 560; // px of width below which a legend beside the plot leaves no plot
 const LIGHT = { text: "#222222", faint: "#e3e3e3", line: "#9e9e9e", paper: "#ffffff", font: "system-ui, sans-serif" };

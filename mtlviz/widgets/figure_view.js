@@ -1,6 +1,7 @@
 // FigureView in the browser: one figure kept per model, drawn by plotly.js in each of its views.
 //
-// Kernel to browser: {kind: "library" | "figure" | "patch" | "picture"}; browser to kernel: {kind: "drawn" | "need" | "picture"}.
+// Kernel to browser: {kind: "library" | "figure" | "patch" | "picture"}; browser to kernel: {kind: "drawn" | "need" | "picture"},
+// and what figure_handles.js says.
 // Messages always change the kept figure; only draws coalesce. mtlviz/widgets/wire.py says how figures and patches travel.
 
 const REST = 1200; // ms without news after which a view rests and its picture is taken
@@ -45,6 +46,7 @@ class Kept {
   constructor(model, signal) {
     Object.assign(this, { model, signal, figure: null, revision: -1, views: new Set(), width: 900 });
     Object.assign(this, { told: -1, pictured: -1, picturedAt: performance.now(), picturing: false, rest: 0 });
+    this.moves = new Moves(model, signal, () => this.views.forEach((view) => view.handles.place()));
     this.plotly = library(model, signal);
     this.plotly.catch(() => {}); // the views show it
     model.on("msg:custom", (content, buffers) => this.take(content, buffers ?? []));
@@ -89,6 +91,7 @@ class Kept {
   // What a saved notebook shows: light, unzoomed, as wide as the view.
   async takePicture() {
     if (this.picturing || !this.figure || this.pictured === this.revision) return;
+    if (this.moves.grabbed) return this.planPicture(false); // a drag must not stutter
     this.picturing = true;
     try {
       const Plotly = await this.plotly;
@@ -114,6 +117,7 @@ class View {
     element.classList.add("mtlviz-figure");
     element.style.height = `${kept.height()}px`;
     element.append(this.plot);
+    this.handles = new HandleLayer(element, this.plot, kept.moves);
     page.plots += 1;
     kept.views.add(this);
     this.sizes = new ResizeObserver(() => this.element.clientWidth !== this.plot.layout?.width && this.draw());
@@ -148,13 +152,16 @@ class View {
     const width = this.element.clientWidth; // 0 while hidden: the ResizeObserver calls again
     if (!figure || !width || this.gone) return;
     const height = this.kept.height();
+    const { handles, answers } = figure.layout.meta ?? {}; // before a message that arrives amid the drawing
     this.kept.width = width;
     this.element.style.height = `${height}px`;
     try {
       await Plotly.react(this.plot, copy(figure.data), dressed(figure.layout, pageColours(this.element), width, height), plotlyConfig(Plotly));
+      this.handles.follow(copy(handles));
     } finally {
       this.kept.drawn(revision); // a figure that cannot be drawn must not stop the next one
     }
+    this.kept.moves.note(answers);
   }
 
   // A view that is merely detached is kept: windowed notebooks attach it again.

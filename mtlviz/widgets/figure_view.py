@@ -13,12 +13,13 @@ import anywidget
 import traitlets
 from plotly.basedatatypes import BaseFigure
 
-from mtlviz.widgets import library, wire
+from mtlviz.widgets import handles, library, wire
 from mtlviz.widgets.display import KeptDisplay, caption
 
 PATIENCE = 0.25  # seconds without an answer from the browser after which the newest figure is sent all the same
 
 _HERE = Path(__file__).parent
+_PARTS = ("library", "looks", "handles", "view")
 
 
 class FigureView(anywidget.AnyWidget):
@@ -27,12 +28,16 @@ class FigureView(anywidget.AnyWidget):
     It follows the width of its cell and JupyterLab's theme (the figure's own colours win), keeps the user's zoom over
     refreshes, loads plotly.js once a page and never from a network, and keeps a picture of itself in the notebook.
 
+    A figure may have handles that the user drags: `layout.meta["handles"] = {"points": [[x, y], ...], "labels": ["1",
+    ...]}`, numbers on its first x and y axes, which are linear or logarithmic, and with "noun" what a screen reader
+    calls them ("start" if not given). `on_moved` says where they were dragged to.
+
     Args:
         figure: the first figure; None shows an empty place until `show`.
         height: height in pixels; None takes the figure's `layout.height`, or 400.
     """
 
-    _esm = "\n".join((_HERE / f"figure_{part}.js").read_text(encoding="utf-8") for part in ("library", "looks", "view"))
+    _esm = "\n".join((_HERE / f"figure_{part}.js").read_text(encoding="utf-8") for part in _PARTS)
     _css = _HERE / "figure_view.css"
     _plotly = traitlets.Unicode(library.VERSION).tag(sync=True)
     _height = traitlets.Int(allow_none=True).tag(sync=True)
@@ -50,6 +55,7 @@ class FigureView(anywidget.AnyWidget):
         self._timer: threading.Timer | None = None
         self._picture: bytes | None = None
         self._picture_callbacks: list[Callable[[bytes], None]] = []
+        self._moves = handles.Moves()
         super().__init__(_height=height)
         self._kept = KeptDisplay(self, "A figure of mtlviz")
         self.on_msg(self._take)
@@ -67,6 +73,20 @@ class FigureView(anywidget.AnyWidget):
     def on_picture(self, callback: Callable[[bytes], None]) -> None:
         """Calls `callback(png)` with each new picture, on the thread on which the browser's messages arrive."""
         self._picture_callbacks.append(callback)
+
+    @property
+    def waits(self) -> list[handles.Wait]:
+        """How long the user waited for each figure drawn here that answers a move; oldest first, the last thousand."""
+        return list(self._moves.waits)
+
+    def on_moved(self, callback: handles.OnMoved) -> None:
+        """Calls `callback(handle, x, y, ticket)` when the user moves a handle, on the thread of the browser's messages.
+
+        `handle` counts from 0, `x` and `y` lie in the axes' range as it is shown. Answer by showing a figure whose
+        `layout.meta["answers"]` is the ticket, in this view or another: while a move is unanswered, for up to 1 s,
+        the next one waits in the browser, and only the newest of those that wait is sent.
+        """
+        self._moves.callbacks.append(callback)
 
     def show(self, figure: BaseFigure) -> None:
         """Shows another figure, or the same one with new data; from any thread, and without waiting for the browser.
@@ -151,8 +171,11 @@ class FigureView(anywidget.AnyWidget):
             self._advance()
 
     def _take(self, _widget: anywidget.AnyWidget, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        """What a browser says: it has drawn a revision, it needs something, or it sends a picture."""
+        """What a browser says: it has drawn a revision, it needs something, a handle moved, or it sends a picture."""
         kind = content.get("kind")
+        if kind in handles.KINDS:
+            self._moves.take(content)
+            return
         if kind == "picture":
             self._picture = bytes(buffers[0])
             self._kept.keep(self._picture)
