@@ -3,7 +3,8 @@
 The map of the house: `Task` and `Problem` say what is learned; `train` (a generator of records) and `start` (the same
 in the background) learn it with a `weighting`; a `RunLog` keeps what happened; `analysis` turns the log into frames,
 `figures` turns frames into figures, `dashboard` shows them live in JupyterLab and `report` writes them to one file.
-`experiments` trains many runs and puts them in one table.
+`experiments` trains many runs and puts them in one table. `pareto` holds problems of two objectives in the plane, and
+the descent of every method on them.
 """
 
 from importlib import import_module
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         interop,
         metrics,
         models,
+        pareto,
         report,
         runlog,
         training,
@@ -57,6 +59,7 @@ __all__ = [
     "interop",
     "metrics",
     "models",
+    "pareto",
     "report",
     "runlog",
     "start",

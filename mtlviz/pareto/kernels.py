@@ -1,4 +1,4 @@
-"""What every two-objective problem is: one compiled function of a fixed signature, so that compiled loops can call it."""
+"""What every two-objective problem is: one compiled function of a fixed signature."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 from numba import float64, njit, types
 
 from mtlviz.runlog.records import Floats
-
-PlaneKernel = Callable[[Floats, Floats, Floats, Floats], None]
 
 _VECTOR, _MATRIX, _STACK = (types.Array(float64, axes, "C") for axes in (1, 2, 3))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mtlviz.errors import ParetoError
-from mtlviz.pareto.kernels import PlaneKernel, evaluated
+from mtlviz.pareto.kernels import evaluated
 from mtlviz.runlog.records import Floats
 
 Range = tuple[float, float]
@@ -51,7 +51,8 @@ class Objectives(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    kernel: ClassVar[PlaneKernel]
+    kernel: ClassVar[Any]
+    """Of the signature `mtlviz.pareto.kernels.PLANE`, and compiled."""
     bounds: ClassVar[tuple[Range, Range]]
     """The plane that is shown: the range of x1 and that of x2."""
     usual_scale: ClassVar[tuple[float, float]] = (1.0, 1.0)
@@ -80,7 +81,7 @@ class Objectives(ABC):
 
     def scaled(self, scale: Sequence[float], offset: float = 0.0) -> Self:
         """The same problem with another scale of each loss and another offset. Raises: as the class does."""
-        return replace(self, scale=scale, offset=offset)
+        return replace(self, scale=_checked_scale(scale), offset=offset)
 
     def losses(self, x: Any) -> Floats:
         """The losses (..., 2) at x (..., 2) as methods see them, scaled and with the offset.
@@ -122,10 +123,11 @@ class Objectives(ABC):
         values = self.front @ factors
         padded = np.concatenate([[np.inf], values, [np.inf]])
         lowest = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
-        found = [self._least(factors, t[max(i - 1, 0)], t[min(i + 1, FRONT_POINTS - 1)]) for i in lowest]
+        around = zip(t[np.maximum(lowest - 1, 0)], t[np.minimum(lowest + 1, FRONT_POINTS - 1)], strict=True)
+        found = [self._least(factors, float(low), float(high)) for low, high in around]
         least = min(value for _, value in found)
         ties = [place for place, value in found if value - least <= _TIE * np.ptp(values)]
-        return self.set_at(np.unique(np.round(ties, 12)))
+        return self.set_at(np.unique(np.round(np.array(ties), 12)))
 
     def distance_to_front(self, own_losses: Floats) -> Floats:
         """How far (...) own losses (..., 2) lie from the front, in the plane of the own losses; NaN stays NaN."""
@@ -154,7 +156,7 @@ class Objectives(ABC):
             values = self.own_losses(self.set_at(t)) @ factors
             best = int(np.argmin(values))
             place, value = float(t[best]), float(values[best])
-            low, high = t[max(best - 1, 0)], t[min(best + 1, _ZOOMED - 1)]
+            low, high = float(t[max(best - 1, 0)]), float(t[min(best + 1, _ZOOMED - 1)])
         return place, value
 
 

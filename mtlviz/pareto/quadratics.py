@@ -16,7 +16,7 @@ APART = 1.0  # of either minimum from the origin, on the x1 axis
 
 @plane_kernel
 def quadratics(x: Floats, constants: Floats, losses: Floats, gradients: Floats) -> None:
-    """L_t = ½ (x − m_t)ᵀ A_t (x − m_t). constants (10,): m_t and the entries 11, 12, 22 of A_t, one loss after another."""
+    """L_t = ½ (x − m_t)ᵀ A_t (x − m_t). constants (10,): m_t and the entries 11, 12, 22 of A_t, loss by loss."""
     for t in range(2):
         u, v = x[0] - constants[5 * t], x[1] - constants[5 * t + 1]
         a, b, c = constants[5 * t + 2], constants[5 * t + 3], constants[5 * t + 4]
@@ -30,8 +30,8 @@ class Quadratics(Objectives):
 
     The Pareto set is x(λ) = (λA₁ + (1 − λ)A₂)⁻¹ (λA₁m₁ + (1 − λ)A₂m₂), λ from 1 to 0. The front is convex.
 
-    angle: between the long axes of the two bowls, in degrees, from 0 (the same shape) to 180; they lie at ± angle / 2 to
-    the x1 axis. conditioning: κ ≥ 1, the ratio of each bowl's eigenvalues; 1 is round.
+    angle: between the long axes of the two bowls, in degrees, from 0 (the same shape) to 180; they lie at ± angle / 2
+    to the x1 axis. conditioning: κ ≥ 1, the ratio of each bowl's eigenvalues; 1 is round.
 
     Raises: ParetoError for an angle or a conditioning out of range, and as `Objectives` does.
     """

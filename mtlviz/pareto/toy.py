@@ -41,12 +41,12 @@ class Toy(Objectives):
     """L_t = c₁ f_t + c₂ q_t with the gates c₁ = max(tanh(x₂/2), 0) and c₂ = max(tanh(−x₂/2), 0).
 
     f₁ = log max(|½(−x₁ − 7) − tanh(−x₂)|, 5e-6) + 6, f₂ = log max(|½(−x₁ + 3) + tanh(−x₂) + 2|, 5e-6) + 6;
-    q_{1,2} = ((−x₁ ± 7)² + 0.1 (−x₂ − 8)²) / 10 − 20. The losses fall below 0 on the way. In the lower half plane q₁ and
-    q₂ share their curvature, so the Pareto set is x₁ = 7 (2λ − 1) for every weight λ of the first loss, with x₂ near
-    −8.36 by one equation, solved to rounding.
+    q_{1,2} = ((−x₁ ± 7)² + 0.1 (−x₂ − 8)²) / 10 − 20. The losses fall below 0 on the way. In the lower half plane q₁
+    and q₂ share their curvature, so the Pareto set is x₁ = 7 (2λ − 1) for every weight λ of the first loss, with x₂
+    near −8.36 by one equation, solved to rounding.
 
-    On the seam x₂ = 0 both gates are 0, and so are the losses; the gradient there is the sum of those of both sides, as
-    torch.clamp's passes at its bound. Where |…| < 5e-6 the gradient of f is 0, and so it is at |…| = 0.
+    On the seam x₂ = 0 both gates are 0, and so are the losses; the gradient there is the sum of those of both sides,
+    as torch.clamp's passes at its bound. Where |…| < 5e-6 the gradient of f is 0, and so it is at |…| = 0.
 
     Raises: ParetoError as `Objectives` does.
     Source: Liu, Liu, Jin, Stone and Liu, NeurIPS 2021, arXiv 2110.14048 (CAGrad), and the authors' code; the scale

@@ -1,0 +1,105 @@
+"""The methods that a descent runs, under their labels."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtlviz.errors import WeightingError
+from mtlviz.pareto.loop import unobserved
+from mtlviz.runlog.records import Floats
+from mtlviz.weighting import METHODS, named
+from mtlviz.weighting.kernels import SIGNATURE
+from mtlviz.weighting.method import Method, Weighting
+
+Methods = Mapping[str, "str | Weighting"] | Iterable["str | Weighting"]
+
+REFUSED = frozenset({"graddrop", "adatask"})
+"""The methods whose update is no weighted sum of the task gradients; known without importing them and torch."""
+
+_TRIAL = np.array([1e6, 1e6]), np.array([[2.0, 0.1], [0.1, 3.0]])  # harmless for every method that fits two objectives
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What the compiled loop needs of one method, for one descent."""
+
+    kernel: Any
+    observer: Any
+    constants: Floats
+    state: Floats  # fresh; to be copied for each trajectory
+    draws: Floats  # (S, D)
+    positive: bool
+
+
+def labelled(methods: Methods | str | Weighting) -> dict[str, Weighting]:
+    """The weightings by label: their names, or what a mapping calls them; two of one name are told by their settings.
+
+    Raises: WeightingError for something that is no weighted sum, an unknown name, or two methods of one label.
+    """
+    if isinstance(methods, Mapping):
+        found = {str(label): _weighting(method) for label, method in methods.items()}
+    else:
+        listed = [_weighting(method) for method in _listed(methods)]
+        often = Counter(weighting.name for weighting in listed)
+        labels = [weighting.name if often[weighting.name] == 1 else repr(weighting) for weighting in listed]
+        twice = [label for label, count in Counter(labels).items() if count > 1]
+        if twice:
+            raise WeightingError(
+                f"the descent was given {twice[0]} more than once; name them apart with a mapping, {{label: weighting}}"
+            )
+        found = dict(zip(labels, listed, strict=True))
+    if not found:
+        raise WeightingError(f"a descent needs one method or more; choose among {', '.join(_choices())}")
+    return found
+
+
+def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplies:
+    """What a descent of `steps` steps needs of this weighting.
+
+    Raises: WeightingError, naming the method, where its kernel is not compiled or its settings do not fit two losses.
+    """
+    weighting = copy.deepcopy(weighting)
+    try:
+        weighting.prepare((1, 1))
+        constants, state, draws = weighting.fresh(2, steps + 1, seed=seed)
+        weighting.reset(seed)
+        weighting(*_TRIAL)
+    except WeightingError as error:
+        raise WeightingError(f"{label} cannot descend on two objectives: {error}") from error
+    if SIGNATURE not in getattr(weighting.kernel, "nopython_signatures", ()):
+        raise WeightingError(
+            f"{label} needs a compiled kernel for the descent: decorate it with mtlviz.weighting.kernels.kernel"
+        )
+    return Supplies(
+        weighting.kernel, weighting.observer or unobserved, constants, state, draws, bool(weighting.positive)
+    )
+
+
+def _choices() -> list[str]:
+    return [name for name in METHODS if name not in REFUSED]
+
+
+def _listed(methods: Any) -> list[Any]:
+    return [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
+
+
+def _weighting(method: Any) -> Weighting:
+    if isinstance(method, str):
+        if method in REFUSED:
+            raise WeightingError(_no_weighted_sum(method))
+        method = named(method)
+    if isinstance(method, Method) and not isinstance(method, Weighting):
+        raise WeightingError(_no_weighted_sum(method.name))
+    if not isinstance(method, Weighting):
+        raise WeightingError(f"a descent needs names of methods or Weighting instances; came {method!r}")
+    return method
+
+
+def _no_weighted_sum(name: str) -> str:
+    return f"{name}: its update is no weighted sum of the task gradients; the descent takes {', '.join(_choices())}"

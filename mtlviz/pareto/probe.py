@@ -1,0 +1,59 @@
+"""What every method would do at one point of a trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtlviz.errors import ParetoError
+from mtlviz.pareto.loop import led_along
+from mtlviz.pareto.methods import Methods, labelled, supplies
+from mtlviz.pareto.objectives import Objectives, points
+from mtlviz.runlog.records import Floats
+from mtlviz.weighting.method import Weighting
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One point of a trajectory, with the task gradients there and what each of M methods makes of them.
+
+    x (2,); gradients (2, 2), a row a loss, as the methods see them (scaled); methods: M labels; weights (M, 2);
+    directions (M, 2): −Σ w_t g_t, before the optimizer. NaN where a method has no weights.
+    """
+
+    x: Floats
+    gradients: Floats
+    methods: tuple[str, ...]
+    weights: Floats
+
+    @property
+    def directions(self) -> Floats:
+        """−Σ w_t g_t of each method (M, 2)."""
+        return -self.weights @ self.gradients
+
+
+def probe(methods: Methods | str | Weighting, path: Any, problem: Objectives, *, seed: int = 0) -> Moment:
+    """What each method would do at the last point of a path, had it been led along it.
+
+    A method whose weights depend on the steps before is led over every point; the others see the last alone.
+
+    methods: as `descend` takes them. path: points (K, 2), one a step, as a `descend(..., points=None)` keeps them.
+    problem: with its scale and offset. seed: of the methods that draw random numbers.
+
+    Raises: ParetoError for a path that is empty or has not two coordinates; WeightingError as `descend` does.
+    """
+    places = np.ascontiguousarray(points(path))
+    if places.ndim != 2 or len(places) == 0:
+        raise ParetoError(f"a path has a point or more, (K, 2); came the shape {np.shape(path)}")
+    weightings = labelled(methods)
+    common = (problem.kernel, problem.constants(), np.array(problem.scale), problem.offset)
+    weights = np.empty((len(weightings), 2))
+    for row, (label, weighting) in enumerate(weightings.items()):
+        seen = places if weighting.stateful else places[-1:]
+        own = supplies(label, weighting, len(seen), seed)
+        weights[row] = led_along(
+            *common, own.kernel, own.observer, own.constants, own.state, own.draws, own.positive, seen
+        )
+    return Moment(places[-1], problem.gradients(places[-1]), tuple(weightings), weights)

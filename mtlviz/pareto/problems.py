@@ -1,0 +1,44 @@
+"""The two-objective problems, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from mtlviz.errors import ParetoError
+from mtlviz.pareto.fonseca_fleming import FonsecaFleming
+from mtlviz.pareto.objectives import Objectives
+from mtlviz.pareto.quadratics import Quadratics
+from mtlviz.pareto.toy import Toy
+
+PROBLEMS: Mapping[str, Objectives] = MappingProxyType(
+    {problem.name: problem for problem in (Toy(), Quadratics(), FonsecaFleming())}
+)
+"""toy, quadratics and fonseca_fleming, with both losses as they are: scale (1, 1), no offset."""
+
+
+def problem_of(
+    problem: str | Objectives, scale: Sequence[float] | None = None, offset: float | None = None
+) -> Objectives:
+    """The problem of that name, at its usual scale, or the one given; with another scale or offset where these say so.
+
+    Raises: ParetoError for an unknown name, something that is no `Objectives`, or a scale or offset out of range.
+    """
+    if isinstance(problem, str):
+        problem = _named(problem)
+        scale = problem.usual_scale if scale is None else scale
+    if not isinstance(problem, Objectives):
+        raise ParetoError(f"problem needs a name, one of {', '.join(PROBLEMS)}, or an Objectives; came {problem!r}")
+    changes: dict[str, Any] = {"scale": scale, "offset": offset}
+    return replace(problem, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _named(name: str) -> Objectives:
+    if name not in PROBLEMS:
+        near = get_close_matches(name.lower(), PROBLEMS, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise ParetoError(f"unknown problem {name!r}; {meant}choose one of {', '.join(PROBLEMS)}")
+    return PROBLEMS[name]
