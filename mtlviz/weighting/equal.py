@@ -12,7 +12,10 @@ from mtlviz.weighting.method import Weighting
 @kernel
 def equal(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
     """w_t = 1 for every task that is present."""
-    return present.astype(np.float64)
+    weights = np.empty(len(present))
+    for t in range(len(present)):
+        weights[t] = 1.0 if present[t] else 0.0
+    return weights
 
 
 class Equal(Weighting):

@@ -11,8 +11,9 @@ from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
+from mtlviz.weighting.presence import both
 from mtlviz.weighting.solvers.linear import unit_rows
-from mtlviz.weighting.solvers.min_norm import min_norm
+from mtlviz.weighting.solvers.min_norm import min_norm, of_two
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
@@ -35,6 +36,18 @@ def _normalised(gramian: Floats, losses: Floats, by_length: bool, by_loss: bool)
     return scaled
 
 
+@njit(cache=True)
+def _among_present(losses: Floats, gramian: Floats, present: Mask, normalisation: float, weights: Floats) -> None:
+    """Writes the weights (T,) of the tasks that are present."""
+    tasks = np.nonzero(present)[0]
+    if len(tasks) == 0:
+        return
+    chosen = among(gramian, tasks)
+    if normalisation != 0.0:
+        chosen = _normalised(chosen, losses[tasks], normalisation != 2.0, normalisation >= 2.0)
+    weights[tasks] = min_norm(chosen)
+
+
 @kernel
 def mgda(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
     """argmin of wᵀGw over w ≥ 0, Σw = 1 of the tasks that are present, G of the gradients as they are normalised.
@@ -42,13 +55,10 @@ def mgda(losses: Floats, gramian: Floats, present: Mask, constants: Floats, stat
     constants: the normalisation's place in its list.
     """
     weights = np.zeros(len(losses))
-    tasks = np.nonzero(present)[0]
-    if len(tasks) == 0:
-        return weights
-    chosen = among(gramian, tasks)
-    if constants[0] != 0.0:
-        chosen = _normalised(chosen, losses[tasks], constants[0] != 2.0, constants[0] >= 2.0)
-    weights[tasks] = min_norm(chosen)
+    if constants[0] == 0.0 and both(present):
+        of_two(gramian, weights)
+    else:
+        _among_present(losses, gramian, present, constants[0], weights)
     return weights
 
 

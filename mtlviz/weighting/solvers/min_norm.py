@@ -33,11 +33,12 @@ def min_norm(gramian: Floats) -> Floats:
         if gramian[i, i] < gramian[first, first]:
             first = i
     w = np.zeros(count)
+    if count == 2:
+        of_two(gramian, w)
+        return w
     w[first] = 1.0
     if count == 1 or gramian[first, first] <= 0.0:
         return w
-    if count == 2:
-        return _of_two(gramian)
     cosines = np.empty((count, count))
     b = np.empty(count)
     for i in range(count):
@@ -59,13 +60,15 @@ def min_norm(gramian: Floats) -> Floats:
 
 
 @njit(cache=True)
-def _of_two(g: Floats) -> Floats:
-    """w ∝ (G₂₂ − G₁₂, G₁₁ − G₁₂), neither below 0; equal gradients share the weight."""
-    w = np.full(2, 0.5)
+def of_two(g: Floats, w: Floats) -> None:
+    """Writes w ∝ (G₂₂ − G₁₂, G₁₁ − G₁₂), neither below 0; equal gradients share the weight, a zero one takes it all."""
     a, b = max(g[1, 1] - g[0, 1], 0.0), max(g[0, 0] - g[0, 1], 0.0)
-    if a + b > 4e-16 * (g[0, 0] + g[1, 1]):
+    if min(g[0, 0], g[1, 1]) <= 0.0:
+        w[0], w[1] = (0.0, 1.0) if g[1, 1] < g[0, 0] else (1.0, 0.0)
+    elif a + b > 4e-16 * (g[0, 0] + g[1, 1]):
         w[0], w[1] = a / (a + b), b / (a + b)
-    return w
+    else:
+        w[0] = w[1] = 0.5
 
 
 @njit(cache=True)
