@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
-from mtlviz.weighting.preference import spread
-from mtlviz.weighting.solvers.linear import unit_rows
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.linear import two_unit_rows, unit_rows
 from mtlviz.weighting.solvers.symmetric_eigen import symmetric_eigen
 
 _RANK = 1e-11  # of T: gradients in single precision that depend on each other leave cosine eigenvalues of up to 3e-14
 _CANCELLED = 1e-8  # a sum smaller than its terms by so much has lost half of its digits
 
 
-@kernel
-def imtl_g(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
-    """v / Σv with v = D⁻¹ C⁺ 1, G = D C D and D the gradients' lengths, for the tasks that are present."""
-    weights = np.zeros(len(losses))
+@njit(cache=True)
+def _of_two(gramian: Floats, weights: Floats) -> bool:
+    """Writes w = (‖g₂‖, ‖g₁‖) / (‖g₁‖ + ‖g₂‖), or zeros for opposite gradients; false where one gradient is zero."""
+    cosine, first, second = two_unit_rows(gramian)
+    if not (first > 0.0 and second > 0.0):
+        return False
+    if 1.0 + cosine > 2.0 * _RANK:  # the eigenvalue whose vector is (1, 1)
+        weights[0], weights[1] = second / (first + second), first / (first + second)
+    return True
+
+
+@njit(cache=True)
+def _among_present(gramian: Floats, present: Mask, weights: Floats) -> None:
+    """Writes the weights (T,) of the tasks that are present, where they can sum to 1."""
     tasks = np.nonzero(present)[0]
     count = len(tasks)
     if count == 0:
-        return weights
+        return
     cosines, lengths = unit_rows(among(gramian, tasks))
     values, vectors = symmetric_eigen(cosines)
     y = np.zeros(count)  # C⁺ 1
@@ -33,7 +44,7 @@ def imtl_g(losses: Floats, gramian: Floats, present: Mask, constants: Floats, st
             y += part / values[k] * vectors[k]
             square += part * part / values[k]
     if square < _CANCELLED:
-        return weights
+        return
     shortest = 1.0
     for i in range(count):
         if lengths[i] > 0.0:
@@ -41,9 +52,17 @@ def imtl_g(losses: Floats, gramian: Floats, present: Mask, constants: Floats, st
     for i in range(count):  # times the shortest length, so that nothing overflows
         y[i] = y[i] * (shortest / lengths[i]) if lengths[i] > 0.0 else 0.0
     total = y.sum()
-    if abs(total) <= _CANCELLED * np.abs(y).sum():
-        return weights
-    return spread(y / total, tasks, len(losses))
+    if abs(total) > _CANCELLED * np.abs(y).sum():
+        weights[tasks] = y / total
+
+
+@kernel
+def imtl_g(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
+    """v / Σv with v = D⁻¹ C⁺ 1, G = D C D and D the gradients' lengths, for the tasks that are present."""
+    weights = np.zeros(len(losses))
+    if not (both(present) and _of_two(gramian, weights)):
+        _among_present(gramian, present, weights)
+    return weights
 
 
 class IMTLG(Weighting):

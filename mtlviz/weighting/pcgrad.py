@@ -5,28 +5,35 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
-from mtlviz.weighting.preference import spread
-from mtlviz.weighting.solvers.linear import unit_rows
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.linear import two_unit_rows, unit_rows
 
 Reduction = Literal["sum", "mean"]
 
 
-@kernel
-def pcgrad(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
-    """The weights of Σ_i v_i, v_i the projected gradient of task i. constants: 1 for the mean, 0 for the sum.
+@njit(cache=True)
+def _of_two(gramian: Floats, weights: Floats) -> None:
+    """Writes w_i = 1 + max(0, −cos) ‖g_j‖ / ‖g_i‖."""
+    cosine, first, second = two_unit_rows(gramian)
+    weights[0] = weights[1] = 1.0
+    if cosine < 0.0:
+        weights[0] -= cosine * (second / first)
+        weights[1] -= cosine * (first / second)
 
-    draws (T (T − 1),): T − 1 for task i; each picks the next among the others that are still to come.
-    """
+
+@njit(cache=True)
+def _among_present(gramian: Floats, present: Mask, draws: Floats, weights: Floats) -> None:
+    """Writes the weights (T,) of the tasks that are present."""
     tasks = np.nonzero(present)[0]
     count = len(tasks)
-    weights = np.zeros(count)
     if count == 0:
-        return np.zeros(len(losses))
+        return
     cosines, lengths = unit_rows(among(gramian, tasks))
     others = np.empty(count - 1, np.intp)
     share = np.empty(count)  # v_i = ‖g_i‖ Σ_j share_j u_j
@@ -38,20 +45,33 @@ def pcgrad(losses: Floats, gramian: Floats, present: Mask, constants: Floats, st
         share[i] = 1.0
         products[:] = cosines[i]
         for n in range(count - 1):
-            chosen = n + int(draws[tasks[i] * (len(losses) - 1) + n] * (count - 1 - n))
+            chosen = n + int(draws[tasks[i] * (len(present) - 1) + n] * (count - 1 - n))
             j, others[chosen] = others[chosen], others[n]
             against = products[j]
             if against < 0.0:
                 share[j] -= against
                 for k in range(count):
                     products[k] -= against * cosines[j, k]
-        weights[i] += 1.0
+        weights[tasks[i]] += 1.0
         for j in range(count):
             if j != i and share[j] > 0.0:
-                weights[j] += share[j] * (lengths[i] / lengths[j])
+                weights[tasks[j]] += share[j] * (lengths[i] / lengths[j])
+
+
+@kernel
+def pcgrad(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
+    """The weights of Σ_i v_i, v_i the projected gradient of task i. constants: 1 for the mean, 0 for the sum.
+
+    draws (T (T − 1),): T − 1 for task i; each picks the next among the others that are still to come.
+    """
+    weights = np.zeros(len(losses))
+    if both(present):
+        _of_two(gramian, weights)
+    else:
+        _among_present(gramian, present, draws, weights)
     if constants[0] == 1.0:
-        weights /= count
-    return spread(weights, tasks, len(losses))
+        weights /= max(present.sum(), 1)
+    return weights
 
 
 class PCGrad(Weighting):

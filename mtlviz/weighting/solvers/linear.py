@@ -53,6 +53,22 @@ def cholesky_solve(a: Floats, b: Floats, tolerance: float) -> Floats:
 
 
 @njit(cache=True)
+def two_unit_rows(gramian: Floats) -> tuple[float, float, float]:
+    """What `unit_rows` gives for two rows: their cosine, and the length of each over the longer one's."""
+    first, second = np.sqrt(max(gramian[0, 0], 0.0)), np.sqrt(max(gramian[1, 1], 0.0))
+    longest = max(first, second)
+    if min(first, second) > _NOTHING * longest:
+        return _cosine(gramian[1, 0], second, first), first / longest, second / longest
+    return 0.0, 1.0 if first > second else 0.0, 1.0 if second > first else 0.0
+
+
+@njit(cache=True)
+def _cosine(product: float, one: float, other: float) -> float:
+    """Of two rows with this product and these lengths."""
+    return min(max(product / one / other, -1.0), 1.0)  # in this order, so that nothing overflows
+
+
+@njit(cache=True)
 def unit_rows(gramian: Floats) -> tuple[Floats, Floats]:
     """The cosines (n, n) between the rows behind a Gramian (n, n), and the rows' lengths (n,) over the longest one's.
 
@@ -74,6 +90,5 @@ def unit_rows(gramian: Floats) -> tuple[Floats, Floats]:
             cosines[i, i] = 1.0
         for j in range(i):
             if lengths[i] > 0.0 and lengths[j] > 0.0:
-                cosine = gramian[i, j] / roots[i] / roots[j]  # in this order, so that nothing overflows
-                cosines[i, j] = cosines[j, i] = min(max(cosine, -1.0), 1.0)
+                cosines[i, j] = cosines[j, i] = _cosine(gramian[i, j], roots[i], roots[j])
     return cosines, lengths
