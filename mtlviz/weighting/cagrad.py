@@ -5,22 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
-from mtlviz.weighting.solvers.conflict_averse import conflict_averse
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.conflict_averse import conflict_averse, of_two
+
+
+@njit(cache=True)
+def _among_present(gramian: Floats, present: Mask, c: float, pull: Floats) -> None:
+    """Writes v (T,) of the tasks that are present."""
+    tasks = np.nonzero(present)[0]
+    if len(tasks) > 0:
+        pull[tasks] = conflict_averse(among(gramian, tasks), c)
 
 
 @kernel
 def cagrad(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
     """(1/T + v) / scale of the tasks that are present, Jᵀv the pull towards the worst. constants: c, scale."""
     weights = np.zeros(len(losses))
-    tasks = np.nonzero(present)[0]
-    if len(tasks) == 0:
-        return weights
-    weights[tasks] = (1.0 / len(tasks) + conflict_averse(among(gramian, tasks), constants[0])) / constants[1]
+    if not (both(present) and of_two(gramian, constants[0], weights)):
+        _among_present(gramian, present, constants[0], weights)
+    count = present.sum()
+    for t in range(len(losses)):
+        if present[t]:
+            weights[t] = (1.0 / count + weights[t]) / constants[1]
     return weights
 
 

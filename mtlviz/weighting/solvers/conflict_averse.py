@@ -41,6 +41,8 @@ def conflict_averse(gramian: Floats, c: float) -> Floats:
     Source: P. Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11 (1976), for the active set.
     """
     v = np.zeros(len(gramian))
+    if len(gramian) == 2 and of_two(gramian, c, v):
+        return v
     rows = np.nonzero(np.diag(gramian) > _SHORTEST)[0]
     n = len(rows)
     if n == 0 or c == 0.0:
@@ -59,6 +61,44 @@ def conflict_averse(gramian: Floats, c: float) -> Floats:
     mean = r / np.sqrt(squared)
     v[rows] = _pull(cosines, gamma, mean, r, c, n < len(gramian)) / mean / len(gramian)
     return v
+
+
+@njit(cache=True)
+def of_two(gramian: Floats, c: float, v: Floats) -> bool:
+    """Writes the v of two tasks, which comes with zeros; false, and nothing written, where ‖g_w‖ may count as 0.
+
+    In units of the longer gradient, whose weight is v₁, with ρ the shorter one's length, x their cosine and
+    δ = (1 − ρ²) / 2: all of the pull is along the shorter one, v = (0, c ‖g₀‖ / ρ), unless v₁ is positive in
+
+        v = (ρ (ρ − x) q − δ, (1 − ρx) q + δ) / ‖g₁ − g₂‖², q² = c² − (1 − c²) δ² / (ρ² (1 − x²)).
+    """
+    longest, shortest = max(gramian[0, 0], gramian[1, 1]), min(gramian[0, 0], gramian[1, 1])
+    if not (shortest > _SHORTEST and c > 0.0):
+        return False
+    longest, shortest = np.sqrt(longest), np.sqrt(shortest)
+    longer = 0 if gramian[0, 0] > gramian[1, 1] else 1
+    ratio, over = shortest / longest, (longest - shortest) / longest
+    cosine = gramian[0, 1] / longest / shortest
+    opening = 1.0 - cosine
+    squared = over * over + 2.0 * ratio * (1.0 + cosine)  # (2 ‖g₀‖)²
+    if squared <= _VANISHES * (1.0 + ratio) ** 2:
+        return True
+    ball = 0.5 * c * np.sqrt(squared)
+    if opening > over:  # ρ > x
+        height = ratio * ratio * opening * (1.0 + cosine)
+        if height <= 0.0:
+            return False
+        delta = 0.5 * over * (1.0 + ratio)
+        q = np.sqrt(max(c * c - (1.0 - c * c) * delta * delta / height, 0.0))
+        first = ratio * (opening - over) * q - delta
+        if first > 0.0:
+            second, between = (over + ratio * opening) * q + delta, over * over + 2.0 * ratio * opening
+            if ball * between <= np.sqrt(_VANISHES) * (first + ratio * second):
+                return False
+            v[longer], v[1 - longer] = first / between, second / between
+            return True
+    v[1 - longer] = ball / ratio
+    return True
 
 
 @njit(cache=True)
