@@ -5,22 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
+from mtlviz.weighting.presence import both
 from mtlviz.weighting.solvers.fairness import fair_weights
+from mtlviz.weighting.solvers.fairness_of_two import of_two
+
+
+@njit(cache=True)
+def _among_present(gramian: Floats, present: Mask, power: float, weights: Floats) -> None:
+    """Writes the weights (T,) of the tasks that are present."""
+    tasks = np.nonzero(present)[0]
+    if len(tasks) > 0:
+        weights[tasks] = fair_weights(among(gramian, tasks), power)
 
 
 @kernel
 def fairgrad(losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats) -> Floats:
     """The w > 0 with (G w)_t = w_t^(−1/α) of the tasks that are present. constants: α."""
     weights = np.zeros(len(losses))
-    tasks = np.nonzero(present)[0]
-    if len(tasks) == 0:
-        return weights
-    weights[tasks] = fair_weights(among(gramian, tasks), 1.0 / constants[0])
+    if not (both(present) and of_two(gramian, 1.0 / constants[0], weights)):
+        _among_present(gramian, present, 1.0 / constants[0], weights)
     return weights
 
 

@@ -5,12 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
 from mtlviz.weighting.method import Weighting
+from mtlviz.weighting.presence import both
 from mtlviz.weighting.solvers.fairness import fair_weights
+from mtlviz.weighting.solvers.fairness_of_two import of_two
+
+
+@njit(cache=True)
+def _among_present(gramian: Floats, present: Mask, every: float, state: Floats, weights: Floats) -> None:
+    """Writes the weights (T,) of the tasks that are present, anew or those kept in `state`."""
+    tasks = np.nonzero(present)[0]
+    if len(tasks) == 0:
+        return
+    if every <= 1.0:
+        weights[tasks] = fair_weights(among(gramian, tasks), 1.0)
+        return
+    if state[1][tasks].min() <= 0.0:
+        state[0][tasks] = fair_weights(among(gramian, tasks), 1.0)
+        state[1][tasks] = every
+    state[1][tasks] -= 1.0
+    weights[tasks] = state[0][tasks]
+
+
+@njit(cache=True)
+def _shorten(gramian: Floats, max_norm: float, weights: Floats) -> None:
+    """Divides the weights (T,), 0 for absent tasks, so that ‖Jᵀw‖ is at most max_norm."""
+    squared = 0.0
+    for i in range(len(weights)):
+        for j in range(len(weights)):
+            if weights[i] > 0.0 and weights[j] > 0.0:
+                squared += gramian[i, j] * weights[i] * weights[j]
+    norm = np.sqrt(max(squared, 0.0))
+    if norm > max_norm:
+        weights *= max_norm / norm
 
 
 @kernel
@@ -20,28 +52,10 @@ def nash_mtl(losses: Floats, gramian: Floats, present: Mask, constants: Floats, 
     state (2, T) where every > 1: the last α, and for how many more steps it serves.
     """
     weights = np.zeros(len(losses))
-    tasks = np.nonzero(present)[0]
-    if len(tasks) == 0:
-        return weights
-    every, max_norm = constants[0], constants[1]
-    part = among(gramian, tasks)
-    if every > 1.0:
-        if state[1][tasks].min() <= 0.0:
-            state[0][tasks] = fair_weights(part, 1.0)
-            state[1][tasks] = every
-        state[1][tasks] -= 1.0
-        chosen = state[0][tasks]
-    else:
-        chosen = fair_weights(part, 1.0)
-    if max_norm > 0.0:
-        squared = 0.0
-        for i in range(len(tasks)):
-            for j in range(len(tasks)):
-                squared += part[i, j] * chosen[i] * chosen[j]
-        norm = np.sqrt(max(squared, 0.0))
-        if norm > max_norm:
-            chosen = chosen * (max_norm / norm)
-    weights[tasks] = chosen
+    if not (constants[0] <= 1.0 and both(present) and of_two(gramian, 1.0, weights)):
+        _among_present(gramian, present, constants[0], state, weights)
+    if constants[1] > 0.0:
+        _shorten(gramian, constants[1], weights)
     return weights
 
 

@@ -7,9 +7,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtlviz.runlog.records import Floats
+from mtlviz.weighting.kernels import among
+from mtlviz.weighting.solvers.fairness_of_two import RIDGE, SHORTEST, of_two
 
-_RIDGE = 1e-12  # added to the unit diagonal of the cosines: above their rounding, below what a residual shows
-_SHORTEST = 1e-280  # a squared length below counts as 0, since 1 / length must stay finite
 _FLOOR = np.exp(-600.0)  # of z; a weight that would be smaller is returned as 0
 _EPS = 2.3e-16
 _UNSEEN = 1e-18  # of the least q: a z below changes no sum of products
@@ -21,7 +21,8 @@ def fair_weights(gramian: Floats, power: float) -> Floats:
     """The w (T,) ≥ 0 with (G w)_t = w_t^(−p), p = `power` > 0 (α = 1 / p); `gramian` (T, T) positive semidefinite.
 
     They minimise the strictly convex ½ wᵀGw − Σ w_t^(1−p) / (1 − p), with log w_t in place of the power for p = 1, by
-    Newton's method with a line search. What is returned where the equation has no solution:
+    Newton's method with a line search; two tasks have a shorter form, `of_two`. What is returned where the equation
+    has no solution:
 
     - A zero row (squared length below 1e-280) gets weight 0, and the others are solved without it.
     - Where a combination of the rows with weights ≥ 0 vanishes, the weights would grow without bound. The cosines
@@ -36,22 +37,27 @@ def fair_weights(gramian: Floats, power: float) -> Floats:
     so that short rows do not drown in the rounding of long ones.
     """
     w = np.zeros(len(gramian))
-    rows = np.nonzero(np.diag(gramian) > _SHORTEST)[0]
+    rows = np.nonzero(np.diag(gramian) > SHORTEST)[0]
     if len(rows) == 0:
         return w
+    if len(rows) == 2:
+        two = np.empty(2)
+        if of_two(among(gramian, rows), power, two):
+            w[rows] = two
+            return w
     lengths = np.sqrt(np.diag(gramian)[rows])
     longest = lengths.max()
     cosines = _cosines(gramian, rows, lengths)
     logs = np.log(lengths / longest)
     z = np.empty(len(rows))
-    ridge = _RIDGE
+    ridge = RIDGE
     while True:
         np.fill_diagonal(cosines, 1.0 + ridge)
         if _path(cosines, logs, power, z) or ridge > len(rows):
             break
         ridge *= 100.0
-    while ridge > _RIDGE:  # back down, each solution the start of the next
-        ridge, reached = max(0.7 * ridge, _RIDGE), z.copy()
+    while ridge > RIDGE:  # back down, each solution the start of the next
+        ridge, reached = max(0.7 * ridge, RIDGE), z.copy()
         np.fill_diagonal(cosines, 1.0 + ridge)
         if not _descend(cosines, logs, power, z):
             z[:] = reached
