@@ -9,7 +9,7 @@ const HOLD = 3000; // ms without an answer after which a released handle goes ba
 const STEP = 0.01; // of the axis, for an arrow key
 const LEAP = 0.05; // of the axis, for an arrow key with Shift
 const REMEMBERED = 100; // moves whose times the page keeps, for views that draw their answer later
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 // Of all views: an answer may be drawn by another view than the one whose handle moved. Tickets of an earlier page are smaller.
 page.moves ??= { ticket: Date.now(), times: new Map(), asking: new Set() };
@@ -140,7 +140,7 @@ class HandleLayer {
     return element;
   }
 
-  // The first axes as plotly.js holds them, or null: d2p and p2d are not public, tests/browser/test_handles.py watches them.
+  // The first axes as plotly.js holds them, or null: d2p, p2d, d2l and l2d are not public, tests/browser/test_handles.py watches them.
   axes() {
     const { xaxis, yaxis } = this.plot._fullLayout ?? {};
     return xaxis?._length && yaxis?._length ? [xaxis, yaxis] : null;
@@ -189,7 +189,14 @@ class HandleLayer {
     event.stopPropagation();
     const share = event.shiftKey ? LEAP : STEP;
     const data = this.data(handle);
-    this.moveTo(handle, axes.map((axis, side) => axis.d2p(data[side]) + arrow[side] * share * axis._length), event);
+    // Not by pixels: plotly.js rounds them, and the other coordinate would creep.
+    const [x, y] = axes.map((axis, side) => {
+      if (!arrow[side]) return data[side];
+      const [start, end] = axis.range;
+      const moved = axis.d2l(data[side]) + arrow[side] * share * (end - start);
+      return axis.l2d(Math.min(Math.max(moved, Math.min(start, end)), Math.max(start, end)));
+    });
+    this.moves.move(handle, x, y, event);
   }
 
   grab(handle, element, event) {

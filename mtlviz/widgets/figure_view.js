@@ -67,7 +67,7 @@ class Kept {
     else return this.need("figure");
     this.revision = content.revision;
     const shown = [...this.views].filter((view) => view.element.clientWidth > 0);
-    shown.forEach((view) => view.draw());
+    shown.forEach((view) => view.draw(true));
     if (!shown.length) this.drawn(this.revision); // hidden views draw when they are seen again
     this.planPicture(shown.length > 0);
   }
@@ -113,7 +113,7 @@ class Kept {
 
 class View {
   constructor(kept, element) {
-    Object.assign(this, { kept, element, busy: false, dirty: false, gone: false, plot: document.createElement("div") });
+    Object.assign(this, { kept, element, busy: false, dirty: false, prompt: false, gone: false, plot: document.createElement("div") });
     element.classList.add("mtlviz-figure");
     element.style.height = `${kept.height()}px`;
     element.append(this.plot);
@@ -127,15 +127,17 @@ class View {
     this.draw();
   }
 
-  async draw() {
+  // News is drawn at once: hardly more than one message a model is under way, so that waiting for a frame would only delay it.
+  async draw(news = false) {
     this.dirty = true;
+    this.prompt = news && !document.hidden;
     if (this.busy) return;
     this.busy = true;
     try {
       const Plotly = await this.kept.plotly;
       while (this.dirty && !this.gone) {
-        this.dirty = false;
-        await new Promise(requestAnimationFrame);
+        if (!this.prompt) await new Promise(requestAnimationFrame);
+        this.dirty = this.prompt = false;
         await this.drawNow(Plotly);
       }
     } catch (error) {
