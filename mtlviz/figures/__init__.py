@@ -2,6 +2,8 @@
 
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.figures.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
+from mtlviz.figures.pareto import pareto_trajectories
+from mtlviz.figures.pareto_directions import update_directions
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
 from mtlviz.figures.validation import validations
 
@@ -12,10 +14,12 @@ __all__ = [
     "improvement_share",
     "layer_conflict",
     "losses",
+    "pareto_trajectories",
     "predicted_changes",
     "rate_variance",
     "relative_rates",
     "shares",
+    "update_directions",
     "validations",
     "weights",
     "weights_side_by_side",
