@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mtlviz.pareto import Moment
 
 QUESTION = "Which way does each method go here?"
-HEIGHT = 460  # pixels
-REACH = 1.25  # of either axis; every arrow is 1 long
+HEIGHT = 500  # pixels
+REACH = 1.2  # of either axis; every arrow is 1 long
 SECTOR = 1.12  # radius of the cone
 WIDEST, THINNEST = 7.0, 2.0  # pixels: of two methods that agree both are seen
 
@@ -58,10 +58,10 @@ def update_directions(
     where = f"({moment.x[0]:.3g}, {moment.x[1]:.3g})" + (f", {theme.literal(at)}" if at else "")
     says = f"at {where}<br>updates −Σ w g, all of one length; beside a name its weights"
     layout = theme.layout(QUESTION, says, height=height) | {"hovermode": "closest"}
-    hidden = {"range": [-REACH, REACH], "showticklabels": False, "showgrid": False, "zeroline": False}
+    hidden = {"range": [-REACH, REACH], "showticklabels": False, "showgrid": False, "zeroline": True}
     hidden |= {"constrain": "domain"}
-    x = hidden | {"title": {"text": "x₁", "standoff": 4}}
-    y = hidden | {"title": {"text": "x₂", "standoff": 4}, "scaleanchor": "x", "scaleratio": 1}
+    x = hidden | {"title": {"text": "x₁", "standoff": 0}}
+    y = hidden | {"title": {"text": "x₂", "standoff": 0}, "scaleanchor": "x", "scaleratio": 1}
     return theme.figure(data, layout | {"xaxis": x, "yaxis": y})
 
 
@@ -83,7 +83,11 @@ def _cone(down: Numbers) -> dict[str, Any]:
         x, y = (np.concatenate([[0.0], SECTOR * side(angles), [0.0]]) for side in (np.cos, np.sin))
         name = "lowers both losses"
     look = {"fill": "toself", "fillcolor": theme.translucent(theme.NEUTRAL, 0.2), "line": {"width": 0}}
-    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "hoverinfo": "skip"} | look
+    return (
+        {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "legendgroup": "cone", "hoverinfo": "skip"}
+        | look
+        | {"showlegend": True}
+    )
 
 
 def _task(t: int, down: Numbers, length: float) -> dict[str, Any]:
@@ -109,11 +113,12 @@ def _update(name: str, place: int, way: Numbers, length: float, weights: Numbers
     else:
         told = f"{name}: no weights"
     says = f"{name}<br>weights {weights[0]:.4g} and {weights[1]:.4g}<br>length {length:.3g}<extra></extra>"
-    return arrow | {"name": told, "showlegend": True, "hovertemplate": says}
+    return arrow | {"name": told, "legendgroup": name, "showlegend": True, "hovertemplate": says}
 
 
 def _arrow(tip: Numbers, colour: str, width: float, dash: str) -> dict[str, Any]:
-    head = {"symbol": ["circle", "arrow"], "size": [0, 9 + 1.5 * width], "angleref": "previous", "color": colour}
+    head = {"symbol": "arrow", "size": [0, 9 + 1.5 * width], "angleref": "previous", "color": colour}
+    head |= {"opacity": 1, "line": {"width": 0}}
     line = {"color": colour, "width": width, "dash": dash}
     ends = {"x": np.array([0.0, tip[0]]), "y": np.array([0.0, tip[1]])}
     return {"type": "scatter", "mode": "lines+markers", "line": line, "marker": head} | ends

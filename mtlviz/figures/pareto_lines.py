@@ -114,17 +114,17 @@ def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]
             for n, end in enumerate(path.verdict[m])
         ]
         sizes = [8 if goes else 10 for goes in path.moving[m]]
-        marker = {"color": theme.colour(place), "size": sizes, "symbol": forms, "line": {"width": 1.5}}
+        marker = {"color": theme.colour(place), "size": sizes, "symbol": forms, "opacity": 1, "line": {"width": 0}}
         trace: dict[str, Any] = {"type": "scatter", "mode": "markers", "name": name, "legendgroup": name}
         trace |= {"x": where[:, 0], "y": where[:, 1], "text": words, "marker": marker, "showlegend": False}
-        data.append(trace | {"hovertemplate": "%{text}<br>(%{x:.3g}, %{y:.3g})<extra></extra>", "cliponaxis": False})
+        data.append(trace | {"hovertemplate": "%{text}<br>(%{x:.3g}, %{y:.3g})<extra></extra>"})
     return data
 
 
 def verdict_entries(path: Path) -> list[dict[str, Any]]:
     """An entry of the legend for each form of a mark, shown where some trajectory has it."""
     ended = set(path.verdict[~path.moving])
-    look = {"color": theme.NEUTRAL, "size": 10, "line": {"width": 1.5}}
+    look = {"color": theme.NEUTRAL, "size": 10}
     empty = {"type": "scatter", "mode": "markers", "x": np.array([np.nan]), "y": np.array([np.nan])}
     return [
         empty | {"name": verdict, "marker": look | {"symbol": form}, "showlegend": verdict in ended}

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 CONTOURS = ("loss 1", "loss 2", "average")
 LEVELS = 14  # contours; the same share of the plane lies between two neighbours
-BEST = "#d99a00"  # the best average point
-FRONT_WIDTH = 7  # pixels: seen below every line that ends on it
+BEST = "#d99a00"  # the Pareto set, the front, and the best average on it: no method has this colour
+FRONT_WIDTH = 8  # pixels: seen below every line that ends on it
 FRONT_DRAWN = 201  # points of the front
-FENCE = 3.0  # of the distance between quartiles: who lies further out does not stretch an axis
+FAR = 1.5  # of the front's range: losses further off it lie outside of the plane that is shown
 PAD = 0.06  # of a range, on either side
+LOW, HIGH = 0.75, 0.25  # opacity of the lowest and of the highest contour
 
 Range = tuple[float, float]
 Trace = dict[str, Any]
@@ -62,27 +63,19 @@ def parameter_ranges(descent: Descent) -> tuple[Range, Range]:
 
 
 def loss_ranges(descent: Descent) -> tuple[Range, Range]:
-    """The front and the trajectories, without those that go far further than the others."""
+    """The front and the trajectories, but no further off the front than `FAR`: some begin where it would be a dot."""
     front = descent.problem.front
-    losses = descent.losses.reshape(-1, *descent.losses.shape[2:])
-    there = np.isfinite(losses).all(axis=(1, 2)) | np.isfinite(losses[:, 0]).all(axis=1)
+    losses = descent.losses.reshape(-1, 2)
     ranges = []
     for t in range(2):
         low, high = float(front[:, t].min()), float(front[:, t].max())
-        if there.any():
-            low = min(low, _fenced(np.nanmin(losses[there, :, t], axis=1), high - low, below=True))
-            high = max(high, _fenced(np.nanmax(losses[there, :, t], axis=1), high - low, below=False))
+        far = FAR * (high - low)
+        # fmin and fmax pass over the NaN after an end.
+        lowest, highest = np.fmin.reduce(losses[:, t], initial=low), np.fmax.reduce(losses[:, t], initial=high)
+        low, high = max(float(lowest), low - far), min(float(highest), high + far)
         room = PAD * (high - low)
         ranges.append((low - room, high + room))
     return ranges[0], ranges[1]
-
-
-def _fenced(extremes: Numbers, least: float, *, below: bool) -> float:
-    """The furthest of the extremes that is no outlier among them; the fence is at least `least` away."""
-    sign = -1.0 if below else 1.0
-    first, third = np.percentile(sign * extremes, (25, 75))
-    fence = third + FENCE * max(third - first, least)
-    return float(sign * np.max((sign * extremes)[sign * extremes <= fence]))
 
 
 @lru_cache(maxsize=12)  # by identity: who redraws with the same landscape gets the same array
@@ -95,14 +88,14 @@ def _levelled(landscape: Landscape, contours: str) -> Numbers:
 
 
 def _contour(landscape: Landscape, contours: str) -> Trace:
-    grey = theme.translucent(theme.NEUTRAL, 0.45)
+    low, high = (theme.translucent(theme.NEUTRAL, opacity) for opacity in (LOW, HIGH))
     return {
         "type": "contour",
         "x": landscape.x1,
         "y": landscape.x2,
         "z": _levelled(landscape, contours),
         "contours": {"start": 1, "end": LEVELS - 1, "size": 1, "coloring": "lines"},
-        "colorscale": [[0, grey], [1, grey]],
+        "colorscale": [[0, low], [1, high]],
         "line": {"width": 1},
         "showscale": False,
         "hoverinfo": "skip",
@@ -110,7 +103,7 @@ def _contour(landscape: Landscape, contours: str) -> Trace:
 
 
 def _line(x: Numbers, y: Numbers, group: str, name: str) -> Trace:
-    stroke = {"color": theme.translucent(theme.NEUTRAL, 0.7), "width": FRONT_WIDTH}
+    stroke = {"color": theme.translucent(BEST, 0.55), "width": FRONT_WIDTH}
     trace: Trace = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": stroke, "legendgroup": group}
     return trace | {"name": "Pareto set and front", "showlegend": True, "hovertemplate": f"{name}<extra></extra>"}
 
@@ -128,7 +121,7 @@ def _weighted_sum(point: Numbers, scale: tuple[float, float], ranges: tuple[Rang
         "x": ends[:, 0],
         "y": ends[:, 1],
         "line": {"color": theme.NEUTRAL, "width": 1.5, "dash": "dash"},
-        "name": "s₁L₁ + s₂L₂, least on the front",
+        "name": "least s₁L₁ + s₂L₂",
         "meta": "losses only",
         "showlegend": True,
         "hovertemplate": f"{says}<br>nothing lies below it<extra></extra>",
@@ -141,7 +134,7 @@ def _equal(points: Numbers) -> Trace:
 
 
 def _best(points: Numbers) -> Trace:
-    look = {"symbol": "star", "size": 15, "color": BEST, "line": {"width": 1, "color": theme.NEUTRAL}}
+    look = {"symbol": "star", "size": 18, "color": BEST, "line": {"width": 1, "color": theme.NEUTRAL}}
     return _marks(points, "best average", look)
 
 
@@ -155,7 +148,7 @@ def _starts(points: Numbers) -> Trace:
     ring = {"symbol": "circle-open", "size": 18, "color": theme.NEUTRAL, "line": {"width": 1.5}}
     trace: Trace = {"type": "scatter", "mode": "markers+text", "x": points[:, 0], "y": points[:, 1], "marker": ring}
     trace |= {"text": [str(n + 1) for n in range(len(points))], "textposition": "middle center", "showlegend": False}
-    trace |= {"textfont": {"size": 11}, "name": "start", "cliponaxis": False}
+    trace |= {"textfont": {"size": 11}, "name": "start"}
     return trace | {"hovertemplate": "start %{text}<br>(%{x:.3g}, %{y:.3g})<extra></extra>"}
 
 
