@@ -19,6 +19,7 @@ Range = tuple[float, float]
 FRONT_POINTS = 2001
 _ZOOMS, _ZOOMED = 6, 201  # each zoom narrows the search for a minimum a hundredfold
 _TIE = 1e-9  # of the spread along the front: minima that differ by less are equally good
+_AT_ONCE = 256  # points whose distance to the front is taken together, some 30 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,8 @@ class Objectives(ABC):
     A loss in its own units is L_t, before scale and offset. The Pareto set and front do not depend on the scale, and
     front, best average and distances are in own units, so that runs with different scales can be compared.
 
-    A problem of your own: a subclass with the class attributes below, a kernel decorated with
-    `mtlviz.pareto.kernels.plane_kernel`, its `constants`, and `set_at`.
+    A problem of your own: a subclass with the class attributes below, its kernel a `staticmethod` of a function
+    decorated with `mtlviz.pareto.kernels.plane_kernel`, its `constants`, and `set_at`.
 
     scale: the factor of each loss, two positive numbers. offset: what is added to both, for methods that need positive
     losses; gradients do not change with it.
@@ -63,8 +64,8 @@ class Objectives(ABC):
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _checked_scale(self.scale))
-        object.__setattr__(self, "offset", _checked_number("offset", self.offset))
+        object.__setattr__(self, "scale", _two_positive("scale", self.scale))
+        object.__setattr__(self, "offset", checked_number("offset", self.offset))
 
     def constants(self) -> Floats:
         """What the kernel reads beside the point (C,)."""
@@ -81,7 +82,7 @@ class Objectives(ABC):
 
     def scaled(self, scale: Sequence[float], offset: float = 0.0) -> Self:
         """The same problem with another scale of each loss and another offset. Raises: as the class does."""
-        return replace(self, scale=_checked_scale(scale), offset=offset)
+        return replace(self, scale=_two_positive("scale", scale), offset=offset)
 
     def losses(self, x: Any) -> Floats:
         """The losses (..., 2) at x (..., 2) as methods see them, scaled and with the offset.
@@ -100,25 +101,25 @@ class Objectives(ABC):
 
     @cached_property
     def pareto_set(self) -> Floats:
-        """Points (2001, 2) of the Pareto set, from the first loss's minimum to the second's."""
-        return self.set_at(np.linspace(0.0, 1.0, FRONT_POINTS))
+        """Points (2001, 2) of the Pareto set, from the first loss's minimum to the second's; not to be changed."""
+        return _kept(self.set_at(np.linspace(0.0, 1.0, FRONT_POINTS)))
 
     @cached_property
     def front(self) -> Floats:
-        """The Pareto front (2001, 2): the own losses of `pareto_set`."""
-        return self.own_losses(self.pareto_set)
+        """The Pareto front (2001, 2): the own losses of `pareto_set`; not to be changed."""
+        return _kept(self.own_losses(self.pareto_set))
 
     @cached_property
     def best_average(self) -> Floats:
         """The points (K, 2) with the least mean of the own losses, whatever the scale; K > 1 where several tie."""
-        return self.minimisers((1.0, 1.0))
+        return _kept(self.minimisers((1.0, 1.0)))
 
     def minimisers(self, weights: Sequence[float]) -> Floats:
         """The points (K, 2) of the Pareto set with the least Σ weights_t L_t, where equal weights at that scale go.
 
         weights: two positive numbers. Raises: ParetoError for others.
         """
-        factors = np.array(_checked_scale(weights))
+        factors = np.array(_two_positive("weights", weights))
         t = np.linspace(0.0, 1.0, FRONT_POINTS)
         values = self.front @ factors
         padded = np.concatenate([[np.inf], values, [np.inf]])
@@ -134,9 +135,13 @@ class Objectives(ABC):
         flat = np.asarray(own_losses, dtype=np.float64).reshape(-1, 1, 2)
         begin, along = self.front[:-1], np.diff(self.front, axis=0)
         length = np.maximum((along**2).sum(axis=1), 1e-300)
-        share = np.clip(((flat - begin) * along).sum(axis=2) / length, 0.0, 1.0)
-        nearest = begin + share[..., None] * along
-        return np.hypot(*np.moveaxis(flat - nearest, 2, 0)).min(axis=1).reshape(np.shape(own_losses)[:-1])
+        distance = np.empty(len(flat))
+        for first in range(0, len(flat), _AT_ONCE):
+            away = flat[first : first + _AT_ONCE] - begin
+            share = np.clip((away * along).sum(axis=2) / length, 0.0, 1.0)
+            away -= share[..., None] * along
+            distance[first : first + _AT_ONCE] = np.hypot(away[..., 0], away[..., 1]).min(axis=1)
+        return distance.reshape(np.shape(own_losses)[:-1])
 
     def distance_to_best(self, x: Floats) -> Floats:
         """How far (...) points (..., 2) of the plane lie from the nearest best-average point."""
@@ -144,7 +149,9 @@ class Objectives(ABC):
         return np.hypot(away[..., 0], away[..., 1]).min(axis=-1)
 
     def landscape(self, size: int = 120) -> Landscape:
-        """The own losses on a grid of size × size points over `bounds`."""
+        """The own losses on a grid of size × size points over `bounds`. Raises: ParetoError for a size below 2."""
+        if not (isinstance(size, (int, np.integer)) and size >= 2):
+            raise ParetoError(f"size must be a whole number from 2 up, got {size!r}")
         x1, x2 = (np.linspace(low, high, size) for low, high in self.bounds)
         return Landscape(x1, x2, self.own_losses(np.stack(np.meshgrid(x1, x2), axis=-1)))
 
@@ -163,7 +170,7 @@ class Objectives(ABC):
 def points(x: Any) -> Floats:
     """Points (..., 2) of the plane. Raises: ParetoError for numbers that are not pairs."""
     try:
-        array = np.asarray(x, dtype=np.float64)
+        array = np.require(x, np.float64, ["C", "W"])  # as kernels take them; pandas hands out arrays to be read only
     except (TypeError, ValueError) as error:
         raise ParetoError(f"points of the plane are pairs of numbers (..., 2); came {x!r}") from error
     if array.ndim == 0 or array.shape[-1] != 2:
@@ -171,19 +178,8 @@ def points(x: Any) -> Floats:
     return array
 
 
-def _checked_scale(scale: Any) -> tuple[float, float]:
-    try:
-        numbers = tuple(float(number) for number in scale)
-    except (TypeError, ValueError) as error:
-        raise ParetoError(f"scale needs two positive numbers, one a loss; came {scale!r}") from error
-    if len(numbers) != 2:
-        raise ParetoError(f"scale needs two numbers: the plane has two objectives; came {len(numbers)}: {scale!r}")
-    if not all(np.isfinite(number) and number > 0 for number in numbers):
-        raise ParetoError(f"scale needs positive finite numbers, one a loss; came {scale!r}")
-    return numbers
-
-
-def _checked_number(name: str, value: Any) -> float:
+def checked_number(name: str, value: Any) -> float:
+    """The value as a float. Raises: ParetoError, with this name, for something that is no finite number."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
@@ -191,3 +187,21 @@ def _checked_number(name: str, value: Any) -> float:
     if not np.isfinite(number):
         raise ParetoError(f"{name} needs a finite number; came {value!r}")
     return number
+
+
+def _two_positive(name: str, values: Any) -> tuple[float, float]:
+    try:
+        numbers = tuple(float(number) for number in values) if not isinstance(values, str) else ()
+    except (TypeError, ValueError) as error:
+        raise ParetoError(f"{name} needs two positive numbers, one a loss; came {values!r}") from error
+    if len(numbers) != 2:
+        raise ParetoError(f"{name} needs two numbers: the plane has two objectives; came {len(numbers)}: {values!r}")
+    if not all(np.isfinite(number) and number > 0 for number in numbers):
+        raise ParetoError(f"{name} needs positive finite numbers, one a loss; came {values!r}")
+    return numbers
+
+
+def _kept(array: Floats) -> Floats:
+    """The array, read-only: what is computed once serves every descent on the problem."""
+    array.flags.writeable = False
+    return array

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtlviz.errors import ParetoError
 from mtlviz.pareto.kernels import plane_kernel
-from mtlviz.pareto.objectives import Objectives
+from mtlviz.pareto.objectives import Objectives, checked_number
 from mtlviz.runlog.records import Floats
 
 APART = 1.0  # of either minimum from the origin, on the x1 axis
@@ -47,9 +47,11 @@ class Quadratics(Objectives):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("angle", "conditioning"):
+            object.__setattr__(self, name, checked_number(f"quadratics: {name}", getattr(self, name)))
         if not 0.0 <= self.angle <= 180.0:
             raise ParetoError(f"quadratics: angle must be in [0, 180] degrees, got {self.angle!r}")
-        if not (np.isfinite(self.conditioning) and 1.0 <= self.conditioning <= 1e6):
+        if not 1.0 <= self.conditioning <= 1e6:
             raise ParetoError(f"quadratics: conditioning must be in [1, 1e6], got {self.conditioning!r}")
 
     def constants(self) -> Floats:
@@ -58,9 +60,12 @@ class Quadratics(Objectives):
         return np.concatenate([[*minima[t], shapes[t, 0, 0], shapes[t, 0, 1], shapes[t, 1, 1]] for t in range(2)])
 
     def set_at(self, t: Floats) -> Floats:
-        """Points (n, 2) at λ = 1 − t."""
+        """Points (n, 2) at λ = ½ (1 + tanh(b (1 − 2t)) / tanh b), b = ½ log κ: even steps of λ would leap over all of a
+        steep bowl's front but its ends."""
         minima, shapes = self._bowls()
-        share = np.stack([1.0 - np.asarray(t, dtype=np.float64), np.asarray(t, dtype=np.float64)], axis=-1)
+        bend = max(0.5 * np.log(self.conditioning), 1e-3)
+        across = np.tanh(bend * (1.0 - 2.0 * np.asarray(t, dtype=np.float64))) / np.tanh(bend)
+        share = 0.5 * np.stack([1.0 + across, 1.0 - across], axis=-1)
         system = np.einsum("nt,tij->nij", share, shapes)
         right = np.einsum("nt,tij,tj->ni", share, shapes, minima)
         return np.linalg.solve(system, right[..., None])[..., 0]
