@@ -6,15 +6,82 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numba import njit
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, among, kernel
-from mtlviz.weighting.preference import PreferenceWeighting, preferred, spread
-from mtlviz.weighting.solvers.linear import dot, unit_rows
+from mtlviz.weighting.preference import PreferenceWeighting, preferred, preferred_of_two
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.linear import dot, two_unit_rows, unit_rows
 from mtlviz.weighting.solvers.symmetric_eigen import symmetric_eigen
 
 Scale = Literal["min", "median", "rmse"]
+
+_DEPENDENT = 1e-14  # of the squared sine of two gradients: below, `symmetric_eigen` says whether they are
+
+
+@njit(cache=True)
+def _of_two(gramian: Floats, scale: float, tolerance: float, preference: Floats, weights: Floats) -> bool:
+    """Writes √σ G^(−1/2) p, G^(−1/2) = (adj G + √det G) / √(det G (tr G + 2 √det G)), or where λ₂ does not count vvᵀp.
+
+    v ∝ (G₁₁ − λ₂, G₁₂), G₁₁ ≥ G₂₂, is the eigenvector of λ₁. False, and nothing written, where a gradient is zero,
+    where rounding decides whether λ₂ counts, and where not even λ₁ does.
+    """
+    cosine, first, second = two_unit_rows(gramian)
+    if not (first > 0.0 and second > 0.0 and tolerance < 0.5):
+        return False
+    one, other = preferred_of_two(preference)
+    a, b, product = first * first, second * second, cosine * first * second
+    squared = (1.0 - cosine) * (1.0 + cosine)  # of the sine
+    root = first * second * np.sqrt(squared)  # of the determinant
+    high = 0.5 * (a + b + np.sqrt((a - b) ** 2 + 4.0 * product * product))
+    low = root * root / high
+    if low <= 2.0 * tolerance * high:
+        long = max(a, b) - low
+        x, y = (long, product) if a >= b else (product, long)
+        part = (x * one + y * other) / (x * x + y * y)
+        weights[0], weights[1] = part * x, part * y
+        return True
+    if squared < _DEPENDENT:
+        return False
+    sigma = 0.5 * (a + b) if scale == 2.0 else low
+    factor = np.sqrt(sigma / (a + b + 2.0 * root)) / root
+    weights[0] = factor * ((b + root) * one - product * other)
+    weights[1] = factor * ((a + root) * other - product * one)
+    return True
+
+
+@njit(cache=True)
+def _among_present(
+    gramian: Floats, present: Mask, scale: float, tolerance: float, preference: Floats, weights: Floats
+) -> None:
+    """Writes the weights (T,) of the tasks that are present."""
+    tasks = np.nonzero(present)[0]
+    count = len(tasks)
+    if count == 0:
+        return
+    chosen = preferred(preference, present)
+    scaled, lengths = unit_rows(among(gramian, tasks))
+    for i in range(count):
+        for j in range(count):
+            scaled[i, j] *= lengths[i] * lengths[j]
+    values, vectors = symmetric_eigen(scaled)
+    rank = 0
+    while rank < len(values) and values[rank] > count * tolerance * values[0]:
+        rank += 1
+    if rank == 0:
+        weights[tasks] = chosen
+        return
+    sigma = values[rank - 1]
+    if scale == 1.0:
+        sigma = values[rank // 2]
+    elif scale == 2.0:
+        sigma = values[:rank].mean()
+    for k in range(rank):
+        part = np.sqrt(sigma / values[k]) * dot(vectors[k], chosen)
+        for i in range(count):
+            weights[tasks[i]] += part * vectors[k, i]
 
 
 @kernel
@@ -22,30 +89,11 @@ def aligned_mtl(
     losses: Floats, gramian: Floats, present: Mask, constants: Floats, state: Floats, draws: Floats
 ) -> Floats:
     """√σ V Λ^{−1/2} Vᵀ p of the tasks that are present. constants: place of σ's mode in Scale, tolerance, p or none."""
-    tasks = np.nonzero(present)[0]
-    count = len(tasks)
-    if count == 0:
-        return np.zeros(len(losses))
-    preference = preferred(constants[2:], present)
-    scaled, lengths = unit_rows(among(gramian, tasks))
-    for i in range(count):
-        for j in range(count):
-            scaled[i, j] *= lengths[i] * lengths[j]
-    values, vectors = symmetric_eigen(scaled)
-    rank = 0
-    while rank < len(values) and values[rank] > count * constants[1] * values[0]:
-        rank += 1
-    if rank == 0:
-        return spread(preference, tasks, len(losses))
-    sigma = values[rank - 1]
-    if constants[0] == 1.0:
-        sigma = values[rank // 2]
-    elif constants[0] == 2.0:
-        sigma = values[:rank].mean()
-    weights = np.zeros(count)
-    for k in range(rank):
-        weights += np.sqrt(sigma / values[k]) * dot(vectors[k], preference) * vectors[k]
-    return spread(weights, tasks, len(losses))
+    weights = np.zeros(len(losses))
+    scale, tolerance, preference = constants[0], constants[1], constants[2:]
+    if not (both(present) and _of_two(gramian, scale, tolerance, preference, weights)):
+        _among_present(gramian, present, scale, tolerance, preference, weights)
+    return weights
 
 
 class AlignedMTL(PreferenceWeighting):

@@ -34,6 +34,16 @@ def preferred(preference: Floats, present: Mask) -> Floats:
 
 
 @njit(cache=True)
+def preferred_of_two(preference: Floats) -> tuple[float, float]:
+    """What `preferred` gives for two tasks that are both present."""
+    if len(preference) == 0:
+        return 0.5, 0.5
+    if len(preference) != 2:
+        raise ValueError("preference needs a number for each task")
+    return preference[0], preference[1]
+
+
+@njit(cache=True)
 def spread(among: Floats, tasks: NDArray[np.intp], count: int) -> Floats:
     """The weights (T,) = (count,) of all tasks, from those of `tasks` (n,); 0 for the others."""
     weights = np.zeros(count)

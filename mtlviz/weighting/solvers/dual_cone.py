@@ -58,6 +58,13 @@ def dual_cone(cosines: Floats, least: Floats) -> Floats:
 
 
 @njit(cache=True)
+def turned(cosine: float, own: float, other: float) -> float:
+    """One of the two y of `dual_cone` for two rows: max(own, −cosine · other), of its least and that of the other."""
+    slope = own + cosine * other
+    return own - slope if slope < -_SLACK * (own + other) else own
+
+
+@njit(cache=True)
 def _lowest(slope: Floats, shut: NDArray[np.bool_], slack: float) -> int:
     """The task with the least slope, below 0 by more than `slack` and not shut; -1 where there is none."""
     best = -1
