@@ -47,16 +47,19 @@ def relative_rates(alpha: Floats, losses: Floats, gramian: Floats, present: Mask
 
 @njit(cache=True)
 def gains(rates: Floats, eta: float, clip: float) -> Floats:
-    """η r, held within ± clip."""
-    return np.minimum(np.maximum(eta * rates, -clip), clip)
+    """η r, held within ± clip, in the place of r (T,)."""
+    for t in range(len(rates)):
+        rates[t] = min(max(eta * rates[t], -clip), clip)
+    return rates
 
 
 @njit(cache=True)
 def merged(alpha: Floats, p: Floats, present: Mask, beta: float, form: float) -> Floats:
-    """w (T,) from α (T,) and p (T,) as `form` says, the place in `Merge`."""
-    if form == 1.0:
-        return beta * alpha + (1.0 - beta) * p
-    return alpha * (beta + (1.0 - beta) * present.sum() * p)
+    """w (T,) from α (T,) and p (T,) as `form` says, the place in `Merge`; in the place of p."""
+    count = present.sum()
+    for t in range(len(p)):
+        p[t] = beta * alpha[t] + (1.0 - beta) * p[t] if form == 1.0 else alpha[t] * (beta + (1.0 - beta) * count * p[t])
+    return p
 
 
 @njit(cache=True)
@@ -198,7 +201,7 @@ class EMTL(Weighting):
         alpha = self.inside.kernel(losses, gramian, present, *inner)
         rates = relative_rates(alpha, losses, gramian, present, constants[4])
         log_p = state[0].copy()
-        dual = advance(log_p, gains(rates, self.eta, self.clip), present, self.rho)
+        dual = advance(log_p, gains(rates.copy(), self.eta, self.clip), present, self.rho)
         weights = self.kernel(losses, gramian, present, constants, state.copy(), draws)
         return Explanation(alpha, rates, shares(state[0], present), shares(log_p, present), dual, weights)
 

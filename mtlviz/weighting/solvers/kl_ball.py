@@ -9,12 +9,16 @@ from numba import njit
 
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.log_odds import border_of_two, divergence_of_two
+from mtlviz.weighting.solvers.softmax import softmax
 
 LOWEST = -700.0
 """The least log p that is kept: p = 1e-304. A task that sank deeper could hardly come back."""
 
 _LARGEST = 1e300  # gains beyond ± this count as this, so that no sum of them overflows
 _EPS = 2.2e-16
+_LOG_2 = np.log(2.0)
 
 
 @njit(cache=True)
@@ -105,6 +109,32 @@ def advance(log_p: Floats, gains: Floats, present: Mask, rho: float) -> float:
     They share out the probability that they had together, so that p still sums to 1 and an absent task keeps its own;
     the ball is that of the p they have among themselves. No log p falls below `LOWEST`. With nobody present: λ = 0.
     """
+    if both(present):
+        return _of_two(log_p, gains, rho)
+    return _among_present(log_p, gains, present, rho)
+
+
+@njit(cache=True)
+def _of_two(log_p: Floats, gains: Floats, rho: float) -> float:
+    """`advance` of two tasks: the leader's p is 1 / (1 + e^(−s)), with s / (1 + λ) of the new log p for s."""
+    mass = max(log_p[0], log_p[1]) + np.log1p(np.exp(-abs(log_p[0] - log_p[1])))
+    first = log_p[0] + min(max(gains[0], -_LARGEST), _LARGEST)
+    second = log_p[1] + min(max(gains[1], -_LARGEST), _LARGEST)
+    s, dual = abs(first - second), 0.0
+    if s > 0.0 and rho == 0.0:
+        s, dual = 0.0, np.inf
+    elif rho < _LOG_2 and divergence_of_two(s) > rho:
+        free, s = s, border_of_two(rho)
+        dual = max(free / s - 1.0, 0.0)
+    leader = 0 if first >= second else 1
+    log_p[leader] = mass - np.log1p(np.exp(-s))
+    log_p[1 - leader] = max(log_p[leader] - s, LOWEST)
+    return dual
+
+
+@njit(cache=True)
+def _among_present(log_p: Floats, gains: Floats, present: Mask, rho: float) -> float:
+    """`advance` of any number of tasks."""
     tasks = np.nonzero(present)[0]
     if len(tasks) == 0:
         return 0.0
@@ -119,12 +149,7 @@ def advance(log_p: Floats, gains: Floats, present: Mask, rho: float) -> float:
 @njit(cache=True)
 def shares(log_p: Floats, present: Mask) -> Floats:
     """p (T,) of the tasks that are present among themselves, Σp = 1; 0 for the others."""
-    p = np.zeros(len(log_p))
-    tasks = np.nonzero(present)[0]
-    if len(tasks) > 0:
-        p[tasks] = np.exp(log_p[tasks] - log_p[tasks].max())
-        p /= p.sum()
-    return p
+    return softmax(log_p, present)
 
 
 def uniform(tasks: int) -> Floats:
