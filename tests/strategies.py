@@ -55,6 +55,19 @@ def hard_gramians(draw: st.DrawFn, *, largest: int = 8) -> Floats:
 
 
 @st.composite
+def gramians_of_two(draw: st.DrawFn) -> Floats:
+    """(2, 2) of lengths from 1e-6 to 1e6 or 0, alike to rounding or not, the cosine anywhere or 1e-16 to 0.1 off ±1."""
+    lengths = 10.0 ** np.array([draw(st.floats(-6, 6)), draw(st.floats(-6, 6))])
+    if draw(st.booleans()):
+        lengths[1] = lengths[0] * (1.0 + draw(st.sampled_from([0.0, 1.0, -1.0])) * 10.0 ** draw(st.floats(-16, 0)) / 2)
+    lengths *= draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (1, 1), (0, 1), (1, 0), (0, 0)]))
+    near = 1.0 - 10.0 ** draw(st.floats(-16, -1))
+    cosine = draw(st.sampled_from([-1.0, -near, 0.0, near, 1.0]) | st.floats(-1, 1))
+    first, second = lengths
+    return np.array([[first**2, cosine * first * second], [cosine * first * second, second**2]])
+
+
+@st.composite
 def rounded_gramians(draw: st.DrawFn, *, largest: int = 12) -> Floats:
     """Symmetric (T, T), T from 2, of dependent gradients: rounded to float32, or off by up to 1e-7 of each entry.
 
