@@ -2,20 +2,25 @@
 
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.figures.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
+from mtlviz.figures.equity import equity, equity_map
 from mtlviz.figures.pareto import pareto_trajectories
 from mtlviz.figures.pareto_directions import update_directions
+from mtlviz.figures.rate_balance import rate_balance
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
 from mtlviz.figures.validation import validations
 
 __all__ = [
     "conflict_matrix",
     "conflict_rate",
+    "equity",
+    "equity_map",
     "gradient_norms",
     "improvement_share",
     "layer_conflict",
     "losses",
     "pareto_trajectories",
     "predicted_changes",
+    "rate_balance",
     "rate_variance",
     "relative_rates",
     "shares",

@@ -4,6 +4,8 @@ from mtlviz.weighting.notice import compiling
 
 with compiling():
     from mtlviz.pareto.descent import descend
+    from mtlviz.pareto.equal_rates import rate_balance, rest_points
+    from mtlviz.pareto.equity import equity, reached, robustness
     from mtlviz.pareto.fonseca_fleming import FonsecaFleming
     from mtlviz.pareto.objectives import Landscape, Objectives
     from mtlviz.pareto.probe import Moment, probe
@@ -23,6 +25,11 @@ __all__ = [
     "Quadratics",
     "Toy",
     "descend",
+    "equity",
     "probe",
     "problem_of",
+    "rate_balance",
+    "reached",
+    "rest_points",
+    "robustness",
 ]
