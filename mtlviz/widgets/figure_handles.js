@@ -110,6 +110,12 @@ class HandleLayer {
     element.append(this.layer);
   }
 
+  // An element that is taken out of the page amid a drag hears no end of it.
+  dispose() {
+    this.handles.forEach((_, handle) => this.moves.release(handle));
+    this.layer.remove();
+  }
+
   // What the figure that was just drawn says of its handles.
   follow(spec) {
     if (!this.listening) {

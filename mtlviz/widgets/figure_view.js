@@ -172,6 +172,7 @@ class View {
     this.sizes.disconnect();
     this.themes.disconnect();
     this.kept.views.delete(this);
+    this.handles.dispose();
     if (this.busy) return; // draw() comes back here
     this.kept.plotly.then((Plotly) => Plotly.purge(this.plot), () => {});
     if (this.plot.parentNode) page.plots -= 1;
