@@ -12,7 +12,14 @@ from mtlviz.errors import FrameError
 from mtlviz.figures import theme
 from mtlviz.figures.lines import Flags
 from mtlviz.figures.pareto_lines import Path, bands, ends, pens, verdict_entries
-from mtlviz.figures.pareto_planes import CONTOURS, loss_plane, loss_ranges, parameter_plane, parameter_ranges
+from mtlviz.figures.pareto_planes import (
+    CONTOURS,
+    equal_weights,
+    loss_plane,
+    loss_ranges,
+    parameter_plane,
+    parameter_ranges,
+)
 
 if TYPE_CHECKING:
     from mtlviz.pareto import Descent, Landscape
@@ -61,16 +68,17 @@ def pareto_trajectories(
     _check(descent, plane, contours, step, kept)
     path = Path.of(descent, step, kept)
     named = pens(descent.methods, colours)
+    equal = equal_weights(descent.problem)
     data: list[dict[str, Any]] = []
     layout = theme.layout(QUESTION, _quantity(descent, step), height=height) | {"hovermode": "closest"}
     if plane != "losses":
-        drawn = parameter_plane(descent, landscape or descent.problem.landscape(), contours)
+        drawn = parameter_plane(descent, landscape or descent.problem.landscape(), contours, equal)
         data += drawn.below + bands(path, descent.x, named) + drawn.above + ends(path, descent.x, descent.starts, named)
         first, second = parameter_ranges(descent)
         layout |= {"xaxis": _axis("x₁", first), "yaxis": _axis("x₂", second)}
     if plane != "parameters":
         ranges = loss_ranges(descent)
-        drawn = loss_plane(descent, ranges)
+        drawn = loss_plane(descent, ranges, equal)
         starts = descent.problem.own_losses(descent.starts)
         own = drawn.below + bands(path, descent.losses, named) + drawn.above + ends(path, descent.losses, starts, named)
         axes = {"xaxis": _axis("loss 1", ranges[0]), "yaxis": _axis("loss 2", ranges[1])}

@@ -58,7 +58,7 @@ def update_directions(
     where = f"({moment.x[0]:.3g}, {moment.x[1]:.3g})" + (f", {theme.literal(at)}" if at else "")
     says = f"at {where}<br>updates −Σ w g, all of one length; beside a name its weights"
     layout = theme.layout(QUESTION, says, height=height) | {"hovermode": "closest"}
-    hidden = {"range": [-REACH, REACH], "showticklabels": False, "showgrid": False, "zeroline": True}
+    hidden: dict[str, Any] = {"range": [-REACH, REACH], "showticklabels": False, "showgrid": False, "zeroline": True}
     hidden |= {"constrain": "domain"}
     x = hidden | {"title": {"text": "x₁", "standoff": 0}}
     y = hidden | {"title": {"text": "x₂", "standoff": 0}, "scaleanchor": "x", "scaleratio": 1}
@@ -117,7 +117,7 @@ def _update(name: str, place: int, way: Numbers, length: float, weights: Numbers
 
 
 def _arrow(tip: Numbers, colour: str, width: float, dash: str) -> dict[str, Any]:
-    head = {"symbol": "arrow", "size": [0, 9 + 1.5 * width], "angleref": "previous", "color": colour}
+    head: dict[str, Any] = {"symbol": "arrow", "size": [0, 9 + 1.5 * width], "angleref": "previous", "color": colour}
     head |= {"opacity": 1, "line": {"width": 0}}
     line = {"color": colour, "width": width, "dash": dash}
     ends = {"x": np.array([0.0, tip[0]]), "y": np.array([0.0, tip[1]])}

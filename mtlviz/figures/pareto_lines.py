@@ -32,19 +32,31 @@ Method = tuple[str, int]
 
 
 @dataclass(frozen=True, eq=False)
+class Band:
+    """The points of all methods in one stretch of time, as places among M × N × K.
+
+    places (P,): -1 is the gap after a start. step (P,): NaN in a gap. splits (M + 1,): where each method's begin and
+    end. opacity: how strong the lines are.
+    """
+
+    places: NDArray[np.intp]
+    step: Numbers
+    splits: NDArray[np.intp]
+    opacity: float
+
+
+@dataclass(frozen=True, eq=False)
 class Path:
     """What of M × N trajectories of K points is drawn, in whichever plane.
 
-    step (K,). edges: the places among the K points where a band of time begins, and the last of the last band.
-    opacity: of each band. kept (M, N, K): the points that are drawn. at (M, N): the place of the mark, -1 where a
-    trajectory has no point and the mark stands at its start. verdict (M, N). moving (M, N): whether it goes on.
+    bands: from early to late; under a step that is shown, the last is what comes after. at (M, N): the place among K
+    of the mark, -1 where there is no such point and the mark stands at the start. step (K,). verdict (M, N). moving
+    (M, N): whether it goes on from there.
     """
 
-    step: NDArray[np.int64]
-    edges: tuple[int, ...]
-    opacity: tuple[float, ...]
-    kept: Flags
+    bands: tuple[Band, ...]
     at: NDArray[np.intp]
+    step: NDArray[np.int64]
     verdict: NDArray[np.object_]
     moving: Flags
 
@@ -52,30 +64,52 @@ class Path:
     def of(cls, descent: Descent, step: float | None, kept: Flags | None) -> Path:
         """The path of a descent, whole or with a mark where it stands at `step`."""
         there: Flags = np.isfinite(descent.x[..., 0])
-        last = there.sum(axis=2) - 1  # NaN only follows the end
+        verdict = descent.verdicts["verdict"].to_numpy(dtype=object).reshape(there.shape[:2])
         final = len(descent.step) - 1
         now = final if step is None else int(np.clip(np.searchsorted(descent.step, step, "right") - 1, 0, final))
-        whole = step is None or now == final
-        past = len(FADING) if whole else len(FADING) - 1
-        edges = np.round(np.linspace(0, now, past + 1)).astype(int)
-        opacity = FADING if whole else (*FADING[1:], AHEAD)
+        past = len(FADING) if now == final else len(FADING) - 1
+        edges = np.round(np.linspace(0, now, past + 1)).astype(int).tolist()
         drawn = there.copy() if kept is None else np.logical_and(there, kept)
         drawn[:, :, edges] = there[:, :, edges]  # neighbouring bands meet
-        at = np.minimum(last, now)
+        last = there.sum(axis=2) - 1  # NaN only follows the end
+        drawn |= np.arange(final + 1) == last[..., None]
+        edges += [final] * (now < final)
+        opacity = FADING if now == final else (*FADING[1:], AHEAD)
         return cls(
+            bands=_bands(drawn, descent.step, edges, opacity),
+            at=np.minimum(np.where(verdict == "diverged", _leaves(descent), last), now),
             step=descent.step,
-            edges=(*edges.tolist(), *(() if whole else (final,))),
-            opacity=opacity,
-            kept=drawn,
-            at=at,
-            verdict=descent.verdicts["verdict"].to_numpy(dtype=object).reshape(at.shape),
+            verdict=verdict,
             moving=np.asarray(last > now),
         )
 
     @property
     def shown(self) -> int:
         """The band that stands for a method in the legend: the strongest."""
-        return int(np.argmax(self.opacity))
+        return int(np.argmax([band.opacity for band in self.bands]))
+
+
+def _leaves(descent: Descent) -> NDArray[np.intp]:
+    """The last place (M, N) at which a trajectory lies in the plane that is shown, -1 where it never does."""
+    low, high = np.array(descent.problem.bounds).T
+    inside = ((descent.x >= low) & (descent.x <= high)).all(axis=-1)
+    return np.where(inside, np.arange(inside.shape[2]), -1).max(axis=2)
+
+
+def _bands(drawn: Flags, step: NDArray[np.int64], edges: Sequence[int], opacity: Sequence[float]) -> tuple[Band, ...]:
+    """The bands of the points (M, N, K) that are drawn, between neighbouring edges, both included."""
+    M, N, K = drawn.shape
+    flat = np.flatnonzero(drawn)
+    row, place = np.divmod(flat, K)
+    found = []
+    for low, high, strength in zip(edges[:-1], edges[1:], opacity, strict=True):
+        some = (place >= low) & (place <= high) & (low < high)
+        mine, own = flat[some], row[some]
+        gaps = np.flatnonzero(np.diff(own)) + 1
+        steps = np.insert(step[place[some]].astype(np.float64), gaps, np.nan)
+        splits = np.searchsorted(np.insert(own, gaps, own[gaps - 1]), np.arange(M + 1) * N)
+        found.append(Band(np.insert(mine, gaps, -1), steps, splits, strength))
+    return tuple(found)
 
 
 def pens(methods: tuple[str, ...], colours: Mapping[str, int] | None) -> list[Method]:
@@ -88,16 +122,20 @@ def pens(methods: tuple[str, ...], colours: Mapping[str, int] | None) -> list[Me
 
 def bands(path: Path, points: Numbers, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """A line per method and band of time, with a gap between starts; points (M, N, K, 2)."""
-    data = []
+    rows = points.reshape(-1, 2)
+    drawn = []
+    for band in path.bands:
+        x, y = np.where(band.places >= 0, rows[band.places].T, np.nan)
+        drawn.append((x, y, band))
+    data, strongest = [], path.bands[path.shown]
     for m, (name, place) in enumerate(methods):
-        for band, opacity in enumerate(path.opacity):
-            low, high = path.edges[band], path.edges[band + 1] + 1
-            x, y, step = _joined(path, points[m], m, slice(low, high if high - low > 1 else low))
-            stroke = {"color": theme.translucent(theme.colour(place), opacity), "dash": theme.dash(place)}
+        for x, y, band in drawn:
+            mine = slice(band.splits[m], band.splits[m + 1])
+            stroke = {"color": theme.translucent(theme.colour(place), band.opacity), "dash": theme.dash(place)}
             trace: dict[str, Any] = {"type": "scatter", "mode": "lines", "name": name, "legendgroup": name}
-            trace |= {"x": x, "y": y, "customdata": step, "line": stroke | {"width": WIDTH}}
+            trace |= {"x": x[mine], "y": y[mine], "customdata": band.step[mine], "line": stroke | {"width": WIDTH}}
             trace |= {"hovertemplate": f"{name}, step %{{customdata:,.0f}}<br>(%{{x:.3g}}, %{{y:.3g}})<extra></extra>"}
-            data.append(trace | {"showlegend": band == path.shown})
+            data.append(trace | {"showlegend": band is strongest})
     return data
 
 
@@ -110,7 +148,8 @@ def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]
         forms = ["circle" if goes else MARKS[end] for goes, end in zip(path.moving[m], path.verdict[m], strict=True)]
         words = [
             f"{name}, start {n + 1}<br>"
-            + (f"step {path.step[at[n]]:,}" if path.moving[m, n] else f"{end} at step {path.step[max(at[n], 0)]:,}")
+            + ("" if path.moving[m, n] else f"{end}, ")
+            + f"step {path.step[max(at[n], 0)]:,}"
             for n, end in enumerate(path.verdict[m])
         ]
         sizes = [8 if goes else 10 for goes in path.moving[m]]
@@ -122,24 +161,11 @@ def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]
 
 
 def verdict_entries(path: Path) -> list[dict[str, Any]]:
-    """An entry of the legend for each form of a mark, shown where some trajectory has it."""
-    ended = set(path.verdict[~path.moving])
+    """An entry of the legend for each form of a mark, shown where some trajectory has it in the end."""
+    ended = set(path.verdict.ravel())
     look = {"color": theme.NEUTRAL, "size": 10}
     empty = {"type": "scatter", "mode": "markers", "x": np.array([np.nan]), "y": np.array([np.nan])}
     return [
         empty | {"name": verdict, "marker": look | {"symbol": form}, "showlegend": verdict in ended}
         for verdict, form in MARKS.items()
     ]
-
-
-def _joined(path: Path, points: Numbers, m: int, span: slice) -> tuple[Numbers, Numbers, Numbers]:
-    """x, y and step of one method's drawn points in a stretch of time, with a NaN after each start."""
-    some = points[:, span]
-    N, k = some.shape[:2]
-    chosen = np.ones((N, k + 1), dtype=bool)
-    chosen[:, :k] = path.kept[m, :, span]
-    padded = np.full((N, k + 1, 3), np.nan)
-    padded[:, :k, :2] = some
-    padded[:, :k, 2] = path.step[span]
-    flat = padded[chosen]
-    return flat[:, 0], flat[:, 1], flat[:, 2]

@@ -12,7 +12,7 @@ from mtlviz.figures import theme
 from mtlviz.figures.lines import Numbers
 
 if TYPE_CHECKING:
-    from mtlviz.pareto import Descent, Landscape
+    from mtlviz.pareto import Descent, Landscape, Objectives
 
 CONTOURS = ("loss 1", "loss 2", "average")
 LEVELS = 14  # contours; the same share of the plane lies between two neighbours
@@ -35,23 +35,29 @@ class Scene:
     above: list[Trace]
 
 
-def parameter_plane(descent: Descent, landscape: Landscape, contours: str) -> Scene:
-    """Contours and Pareto set; starts, best average and where equal weights go."""
+def parameter_plane(descent: Descent, landscape: Landscape, contours: str, equal: Numbers) -> Scene:
+    """Contours and Pareto set; starts, best average and the points (K, 2) where equal weights go."""
     problem = descent.problem
     x, y = _thin(problem.pareto_set)
     below = [_contour(landscape, contours), _line(x, y, "Pareto set", "Pareto set")]
-    marks = [_equal(problem.minimisers(problem.scale)), _best(problem.best_average)]
+    marks = [_equal(equal), _best(problem.best_average)]
     return Scene(below, [*marks, _starts(descent.starts)])
 
 
-def loss_plane(descent: Descent, ranges: tuple[Range, Range]) -> Scene:
-    """Front and weighted-sum line; starts, best average and where equal weights go."""
+def loss_plane(descent: Descent, ranges: tuple[Range, Range], equal: Numbers) -> Scene:
+    """Front and weighted-sum line; starts, best average and where equal weights go, the points (K, 2) of the plane."""
     problem = descent.problem
     x, y = _thin(problem.front)
-    equal = problem.own_losses(problem.minimisers(problem.scale))
-    below = [_line(x, y, "Pareto set", "Pareto front"), _weighted_sum(equal[0], problem.scale, ranges)]
-    marks = [_equal(equal), _best(problem.own_losses(problem.best_average))]
+    there = problem.own_losses(equal)
+    below = [_line(x, y, "Pareto set", "Pareto front"), _weighted_sum(there[0], problem.scale, ranges)]
+    marks = [_equal(there), _best(problem.own_losses(problem.best_average))]
     return Scene(below, [*marks, _starts(problem.own_losses(descent.starts))])
+
+
+@lru_cache(maxsize=64)
+def equal_weights(problem: Objectives) -> Numbers:
+    """The points (K, 2) where equal weights go, found once for a problem and its scale."""
+    return problem.minimisers(problem.scale)
 
 
 def parameter_ranges(descent: Descent) -> tuple[Range, Range]:
@@ -103,7 +109,7 @@ def _contour(landscape: Landscape, contours: str) -> Trace:
 
 
 def _line(x: Numbers, y: Numbers, group: str, name: str) -> Trace:
-    stroke = {"color": theme.translucent(BEST, 0.55), "width": FRONT_WIDTH}
+    stroke = {"color": theme.translucent(BEST, 0.65), "width": FRONT_WIDTH}
     trace: Trace = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": stroke, "legendgroup": group}
     return trace | {"name": "Pareto set and front", "showlegend": True, "hovertemplate": f"{name}<extra></extra>"}
 
