@@ -73,11 +73,13 @@ class Path:
         drawn[:, :, edges] = there[:, :, edges]  # neighbouring bands meet
         last = there.sum(axis=2) - 1  # NaN only follows the end
         drawn |= np.arange(final + 1) == last[..., None]
+        end, far = last.copy(), verdict == "diverged"
+        end[far] = _leaves(descent.problem.bounds, descent.x[far])
         edges += [final] * (now < final)
         opacity = FADING if now == final else (*FADING[1:], AHEAD)
         return cls(
             bands=_bands(drawn, descent.step, edges, opacity),
-            at=np.minimum(np.where(verdict == "diverged", _leaves(descent), last), now),
+            at=np.minimum(end, now),
             step=descent.step,
             verdict=verdict,
             moving=np.asarray(last > now),
@@ -89,11 +91,11 @@ class Path:
         return int(np.argmax([band.opacity for band in self.bands]))
 
 
-def _leaves(descent: Descent) -> NDArray[np.intp]:
-    """The last place (M, N) at which a trajectory lies in the plane that is shown, -1 where it never does."""
-    low, high = np.array(descent.problem.bounds).T
-    inside = ((descent.x >= low) & (descent.x <= high)).all(axis=-1)
-    return np.where(inside, np.arange(inside.shape[2]), -1).max(axis=2)
+def _leaves(bounds: Sequence[tuple[float, float]], x: Numbers) -> NDArray[np.intp]:
+    """The last place (...) at which trajectories (..., K, 2) lie in the plane that is shown, -1 where they never do."""
+    (low1, high1), (low2, high2) = bounds
+    inside = (x[..., 0] >= low1) & (x[..., 0] <= high1) & (x[..., 1] >= low2) & (x[..., 1] <= high2)
+    return np.where(inside, np.arange(inside.shape[-1]), -1).max(axis=-1, initial=-1)
 
 
 def _bands(drawn: Flags, step: NDArray[np.int64], edges: Sequence[int], opacity: Sequence[float]) -> tuple[Band, ...]:

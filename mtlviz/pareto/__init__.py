@@ -12,6 +12,7 @@ with compiling():
     from mtlviz.pareto.problems import PROBLEMS, problem_of
     from mtlviz.pareto.quadratics import Quadratics
     from mtlviz.pareto.result import VERDICTS, Descent
+    from mtlviz.pareto.thinning import thinned
     from mtlviz.pareto.toy import Toy
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "equity",
     "probe",
     "problem_of",
+    "thinned",
     "rate_balance",
     "reached",
     "rest_points",
