@@ -21,10 +21,11 @@ OUTCOMES = {"on_the_front": "on the front", "best": "at the best average"}
 COUNTS = ("runs", *OUTCOMES)
 VARIED = ("rate", "merge", "eta", "scale")  # of which `equity_map` draws a panel each
 FORMS = {"loss_over_norm": "r = L / ‖g‖", "norm_over_loss": "r = ‖g‖ / |L|", "weighted": "r = α L / ‖g‖"}
-MERGES = {"product": "w = α (β + (1 − β) T p)", "sum": "w = β α + (1 − β) p"}
+MERGES = {"product": "product", "sum": "sum"}
 METHOD_NAME = 24  # characters of a method's name
 COLUMNS = 2  # panels side by side, also in a narrow cell
-ROW, ABOVE, BELOW, ASIDE = 26, 24, 64, 0.05  # pixels: a row of cells, a panel's name, its axis; between, of the width
+HEAD, ABOVE, ROW, BELOW = 78, 24, 26, 58  # pixels: the heading, a panel's name, a row of its cells, its axis
+ASIDE = 0.05  # of the width, between panels
 
 
 def equity(frame: pd.DataFrame) -> go.Figure:
@@ -87,7 +88,7 @@ def equity_map(frame: pd.DataFrame, *, outcome: str = "best") -> go.Figure:
         at = np.searchsorted(betas, part["beta"]), np.searchsorted(rhos, part["rho"])
         data.append(_heat(_cells(part, at, outcome, len(betas), len(rhos)), panel, *ticks, "β = %{y}, ρ = %{x}"))
         titles.append(", ".join(_said(name, value) for name, value in zip(varied, key, strict=True)))
-    says = f"runs {OUTCOMES[outcome]}, of {_of(frame)} each; β = 1 is the method inside, MGDA<br>{EMTL_SAYS}"
+    says = f"runs {OUTCOMES[outcome]}, of {_of(frame)} each; β = 1 is MGDA<br>{EMTL_SAYS}"
     axes = _grid(titles, ("radius ρ", "merge coefficient β"), ticks)
     return theme.figure(data, theme.layout(question, says, legend=False) | axes)
 
@@ -171,8 +172,8 @@ def _grid(titles: Sequence[str], axes: tuple[str, str], ticks: tuple[list[str], 
     written = [{"tickmode": "array", "tickvals": np.arange(len(some)), "ticktext": some} for some in ticks]
     plain: dict[str, Any] = {"showgrid": False, "zeroline": False}
     annotations: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {"height": 96 + plot + BELOW, "hovermode": "closest", "annotations": annotations}
-    layout["margin"] = dict(theme.MARGIN) | {"t": 96, "b": BELOW}
+    layout: dict[str, Any] = {"height": HEAD + plot + BELOW, "hovermode": "closest", "annotations": annotations}
+    layout["margin"] = dict(theme.MARGIN) | {"t": HEAD, "b": BELOW}
     for index, title in enumerate(titles):
         row, column = divmod(index, columns)
         suffix = "" if index == 0 else str(index + 1)

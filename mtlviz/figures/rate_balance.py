@@ -15,6 +15,7 @@ from mtlviz.figures.lines import finite
 HEIGHT = 420  # pixels
 WIDEST, NARROWEST = 12.0, 2.0  # pixels: lines that coincide are seen one inside the other
 COLOURS = tuple(theme.COLOURS[index] for index in (4, 3, 5, 0, 6))
+PLACE = "place on the Pareto set: 0 loss 1's minimum, 1 loss 2's"
 ASIDE = 0.03  # of the width, between panels
 
 
@@ -32,8 +33,8 @@ def rate_balance(frame: pd.DataFrame) -> go.Figure:
         FrameError: a column is missing, or two rows have the same place.
     """
     question = "Where on the front are the rates equal?"
-    says = "balance (r₁ − r₂) / (|r₁| + |r₂|): above 0, p leads to the left; below, to the right; it rests"
-    says = f"{says}<br>where a line rises through 0. {EMTL_SAYS}"
+    says = "(r₁ − r₂) / (|r₁| + |r₂|). Above 0, p leads to the left,"
+    says = f"{says}<br>below to the right; it rests where a line rises<br>through 0. EMTL is a reconstruction"
     needed(frame, ("rate", "scale", "place", "balance", "gap"), "rate_balance", "rate_balance")
     single(frame, ("rate", "scale", "place"), "rate_balance")
     if not np.isfinite(finite(frame["balance"])).any():
@@ -47,6 +48,8 @@ def rate_balance(frame: pd.DataFrame) -> go.Figure:
             pen = {"color": COLOURS[order % len(COLOURS)], "width": float(widths[order])}
             data.append(_line(frame[chosen], scale, panel, pen))
         _panel(layout, panel, len(rates), FORMS.get(rate, theme.literal(rate)))
+    below = {"x": 0.5, "xref": "paper", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -24, "showarrow": False}
+    layout["annotations"].append(below | {"text": PLACE, "font": {"size": 12}})
     return theme.figure(data, layout)
 
 
@@ -63,7 +66,7 @@ def _line(part: pd.DataFrame, scale: float, panel: int, pen: dict[str, Any]) -> 
         "x": part["place"].to_numpy(np.float64),
         "y": part["balance"].to_numpy(np.float64),
         "customdata": part["gap"].to_numpy(np.float64),
-        "line": pen,
+        "line": pen | {"simplify": False},  # else the wide lines come out as polygons
         "hovertemplate": f"{name}<br>place %{{x:.3f}}, balance %{{y:.3f}}"
         "<br>mean loss %{customdata:.3g} above the best<extra></extra>",
     }
@@ -74,8 +77,7 @@ def _panel(layout: dict[str, Any], panel: int, panels: int, title: str) -> None:
     suffix = "" if panel == 0 else str(panel + 1)
     wide = (1 - ASIDE * (panels - 1)) / panels
     left = panel * (wide + ASIDE)
-    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["min 1", "½", "min 2"], "range": [-0.02, 1.02]}
-    x = {"title": {"text": "place on the Pareto set", "standoff": 6, "font": {"size": 11}}, "zeroline": False} | ends
+    x = {"tickvals": [0, 0.5, 1], "ticktext": ["0", "½", "1"], "range": [-0.03, 1.03], "zeroline": False}
     y = theme.value_axis("balance" if panel == 0 else "", zero_line=True) | {"range": [-1.1, 1.1]}
     y |= {"showticklabels": panel == 0}
     layout[f"xaxis{suffix}"] = x | {"domain": [left, min(1.0, left + wide)], "anchor": f"y{suffix}"}
