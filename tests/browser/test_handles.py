@@ -63,15 +63,12 @@ def moved(handle, x, y, ticket):
 VIEW = """
 view, other = FigureView(plane(), height=420), FigureView(distances(), height=300)
 view.on_moved(moved)
-display(view, other)
-"""
-LOG = """
 logged = []
 log = FigureView(go.Figure(go.Scatter(x=[0, 10], y=[1, 1e4]), layout={
     "xaxis": {"range": [10, 0]}, "yaxis": {"type": "log", "range": [0, 4]},
     "meta": {"handles": {"points": [[5, 100.0]], "noun": "threshold"}}}), height=300)
 log.on_moved(lambda *move: logged.append(move))
-log
+display(view, other, log)
 """
 PLOT = ".js-plotly-plot"
 HANDLE = ".mtlviz-handle"
@@ -94,14 +91,14 @@ WATCH = f"""
 """
 
 
-def middle(book: Notebook, handle: int = 0, cell: int = 1) -> tuple[float, float]:
+def middle(book: Notebook, handle: int = 0) -> tuple[float, float]:
     """The middle of a handle, in pixels of the page."""
-    box = book.output(cell).locator(HANDLE).nth(handle).bounding_box()
+    box = book.page.locator(HANDLE).nth(handle).bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def plot_area(book: Notebook, cell: int = 1) -> dict[str, float]:
-    return book.output(cell).locator(f"{PLOT} .nsewdrag").first.bounding_box()
+def plot_area(book: Notebook, plot: int = 0) -> dict[str, float]:
+    return book.page.locator(PLOT).nth(plot).locator(".nsewdrag").first.bounding_box()
 
 
 def drag(book: Notebook, start: tuple[float, float], end: tuple[float, float], *, steps: int = 8) -> None:
@@ -124,10 +121,10 @@ def settled(book: Notebook) -> list:
 
 
 def test_handles_are_dragged_and_the_figure_follows(notebook):
-    book = notebook([SETUP, VIEW, LOG])
-    for cell in range(3):
-        book.run(cell)
-    book.output(1).locator(HANDLE).nth(1).wait_for()
+    book = notebook([SETUP, VIEW])
+    book.run(0)
+    book.run(1)
+    book.wait_for(HANDLE, count=3)
     book.page.locator(PLOT).first.evaluate("node => node.scrollIntoView()")
     book.pause(0.5)
     book.screenshot("handles_light")
@@ -173,11 +170,10 @@ def _late_answers_do_not_pull_the_handle_back(book):
     book.page.mouse.move(x, y)
     book.page.mouse.down()
     for step in range(40):
-        book.page.mouse.move(x + 6 * step, y - 2 * step)
+        end = (x + 6 * step, y - 2 * step)
+        book.page.mouse.move(*end)
         book.pause(0.03)
-    end = middle(book)
-    book.screenshot("handles_amid_a_drag")
-    book.page.mouse.up()
+    book.page.mouse.up()  # while an answer to an older place is under way
     _, *place, _ = settled(book)
     np.testing.assert_allclose(place, at(plot_area(book), end, [-10, 10], [-10, 10]), atol=0.05)
     far, figures, frames = book.page.evaluate("(watch.on = false, [watch.far, watch.figures.size, watch.frames])")
@@ -208,6 +204,7 @@ def _zoom_pan_and_edges(book):
     zoomed = book.page.evaluate(ranges)
     start = middle(book)
     end = (start[0] + 120, start[1] + 40)
+    book.screenshot("handles_zoomed")
     drag(book, start, end)
     np.testing.assert_allclose(settled(book)[1:3], at(area, end, *zoomed), atol=0.02)
     np.testing.assert_allclose(middle(book), end, atol=1)
@@ -265,18 +262,18 @@ for ticket in range(handles.KEPT + 5):
 
 
 def _other_axes(book):
-    book.output(2).locator(PLOT).evaluate("node => node.scrollIntoView({block: 'center'})")
+    book.page.locator(PLOT).nth(2).evaluate("node => node.scrollIntoView({block: 'center'})")
     book.pause(0.3)
-    area, start = plot_area(book, 2), middle(book, cell=2)
+    area, start = plot_area(book, 2), middle(book, 2)
     end = (start[0] + 100, start[1] - 40)
     drag(book, start, end, steps=2)
     expected = at(area, end, [10, 0], [0, 4])
     book.wait_for_value("logged and logged[-1][1]", lambda x: x == pytest.approx(expected[0], abs=0.05))
     assert book.value("logged[-1][2]") == pytest.approx(10 ** expected[1], rel=0.05)
-    label = book.output(2).locator(HANDLE).get_attribute("aria-label")
+    label = book.page.locator(HANDLE).nth(2).get_attribute("aria-label")
     assert label.startswith("threshold 1 at x = ")
     book.value("log.show(go.Figure())")
-    book.output(2).locator(HANDLE).wait_for(state="detached")
+    book.wait_until(f"document.querySelectorAll('{HANDLE}').length === 2")
 
 
 def _it_is_seen_in_the_dark_and_in_a_narrow_cell(book):
