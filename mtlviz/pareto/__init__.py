@@ -29,9 +29,9 @@ __all__ = [
     "equity",
     "probe",
     "problem_of",
-    "thinned",
     "rate_balance",
     "reached",
     "rest_points",
     "robustness",
+    "thinned",
 ]
