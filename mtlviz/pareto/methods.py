@@ -43,20 +43,20 @@ def labelled(methods: Methods | str | Weighting) -> dict[str, Weighting]:
     Raises: WeightingError for something that is no weighted sum, an unknown name, or two methods of one label.
     """
     if isinstance(methods, Mapping):
-        found = {str(label): _weighting(method) for label, method in methods.items()}
+        listed = [_weighting(method) for method in methods.values()]
+        labels = [str(label) for label in methods]
     else:
         listed = [_weighting(method) for method in _listed(methods)]
         often = Counter(weighting.name for weighting in listed)
         labels = [weighting.name if often[weighting.name] == 1 else repr(weighting) for weighting in listed]
-        twice = [label for label, count in Counter(labels).items() if count > 1]
-        if twice:
-            raise WeightingError(
-                f"the descent was given {twice[0]} more than once; name them apart with a mapping, {{label: weighting}}"
-            )
-        found = dict(zip(labels, listed, strict=True))
-    if not found:
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise WeightingError(
+            f"the descent was given {twice[0]} more than once; name them apart with a mapping, {{label: weighting}}"
+        )
+    if not listed:
         raise WeightingError(f"a descent needs one method or more; choose among {', '.join(_choices())}")
-    return found
+    return dict(zip(labels, listed, strict=True))
 
 
 def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplies:

@@ -97,14 +97,14 @@ def nash_mtl(g: Floats) -> Floats:
 
 def cagrad(g: Floats, c: float = 0.4) -> Floats:
     """Liu et al., Algorithm 1: min over w in [0, 1] of g_w·g₀ + c ‖g₀‖ ‖g_w‖, by bisection on its slope."""
-    mean = g.mean(axis=-2)
+    mean, apart = g.mean(axis=-2), g[..., 0, :] - g[..., 1, :]
     radius = c * np.linalg.norm(mean, axis=-1)
-    apart = g[..., 0, :] - g[..., 1, :]
+    tilt, curve = (apart * mean).sum(-1), (apart**2).sum(-1)
+    cross, square = (apart * g[..., 1, :]).sum(-1), (g[..., 1, :] ** 2).sum(-1)
     low, high = np.zeros(g.shape[:-2]), np.ones(g.shape[:-2])
-    for _ in range(52):
-        w = (low + high) / 2
-        chosen = g[..., 1, :] + w[..., None] * apart
-        uphill = (apart * (mean + (radius / np.linalg.norm(chosen, axis=-1))[..., None] * chosen)).sum(-1) > 0
+    for _ in range(46):
+        w = (low + high) / 2  # g_w = g₂ + w (g₁ − g₂)
+        uphill = tilt + radius * (cross + w * curve) / np.sqrt(square + w * (2 * cross + w * curve)) > 0
         low, high = np.where(uphill, low, w), np.where(uphill, w, high)
     both = np.stack([w, 1 - w], axis=-1)
     pull = radius / np.linalg.norm((both[..., None] * g).sum(-2), axis=-1)
