@@ -1,0 +1,367 @@
+"""Figures of a descent: what is drawn is what the trajectories, their verdicts and the problem say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from mtlviz import figures, pareto
+from mtlviz.errors import FrameError
+from mtlviz.figures import theme
+from mtlviz.figures.pareto_lines import AHEAD, FADING, MARKS
+from mtlviz.pareto import Descent, Moment
+from mtlviz.widgets import wire
+from tests.figures.test_figures import HOSTILE
+
+METHODS = ("equal", "mgda", "imtl_g")
+PROBLEMS = ("toy", "quadratics", "fonseca_fleming")
+BANDS = len(FADING)
+
+
+@lru_cache
+def descent(problem: str = "quadratics", methods: tuple[str, ...] = METHODS, **options: Any) -> Descent:
+    return pareto.descend(list(methods), problem=problem, steps=1500, points=300, lr=3e-3, **options)
+
+
+def lines(figure: go.Figure, method: str, axis: str = "x") -> list[go.Scatter]:
+    """The bands of a method in one plane, early to late."""
+    return [trace for trace in named(figure, method, axis) if trace.mode == "lines"]
+
+
+def named(figure: go.Figure, name: str, axis: str = "x") -> list[Any]:
+    return [trace for trace in figure.data if trace.name == name and (getattr(trace, "xaxis", None) or "x") == axis]
+
+
+def ends(figure: go.Figure, method: str, axis: str = "x") -> go.Scatter:
+    (found,) = [trace for trace in named(figure, method, axis) if trace.mode == "markers"]
+    return found
+
+
+def opacity(trace: go.Scatter) -> float:
+    return float(trace.line.color.rsplit(",", 1)[1].rstrip(")"))
+
+
+def stretches(trace: go.Scatter) -> list[np.ndarray]:
+    """The points (P, 3) of each start, with their steps."""
+    rows = np.stack([trace.x, trace.y, trace.customdata], axis=-1)
+    gaps = np.isnan(rows).any(axis=1)
+    assert np.isnan(rows[gaps]).all()
+    return [part[~np.isnan(part[:, 0])] for part in np.split(rows, np.flatnonzero(gaps)) if (~np.isnan(part)).any()]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_lines_of_both_planes_are_the_trajectories_with_a_gap_between_starts(problem: str) -> None:
+    found = descent(problem)
+    figure = figures.pareto_trajectories(found)
+    for m, method in enumerate(METHODS):
+        for axis, points in (("x", found.x), ("x2", found.losses)):
+            parts = [stretches(trace) for trace in lines(figure, method, axis)]
+            assert [len(part) for part in parts] == [len(found.starts)] * BANDS
+            for n in range(len(found.starts)):
+                whole = np.concatenate([part[n][: None if b == BANDS - 1 else -1] for b, part in enumerate(parts)])
+                np.testing.assert_array_equal(whole[:, :2], points[m, n])
+                np.testing.assert_array_equal(whole[:, 2], found.step)
+                for early, late in pairwise(parts):
+                    np.testing.assert_array_equal(early[n][-1], late[n][0])  # bands meet
+
+
+def test_time_fades_and_a_method_has_one_colour_and_one_entry() -> None:
+    figure = figures.pareto_trajectories(descent())
+    for m, method in enumerate(METHODS):
+        for axis in ("x", "x2"):
+            bands = lines(figure, method, axis)
+            assert [opacity(trace) for trace in bands] == sorted(FADING)
+            solid = theme.translucent(theme.colour(m), 1.0).rsplit(",", 1)[0]
+            assert {trace.line.color.rsplit(",", 1)[0] for trace in bands} == {solid}
+            assert ends(figure, method, axis).marker.color == theme.colour(m)
+    entries = [trace.name for trace in figure.data if trace.showlegend is not False and trace.type == "scatter"]
+    assert len(entries) == len(set(entries))
+    assert set(METHODS) <= set(entries)
+    (entry,) = [t for t in figure.data if t.name == METHODS[0] and t.showlegend]
+    assert opacity(entry) == 1.0
+
+
+def test_a_method_keeps_its_colour_when_others_are_left_out() -> None:
+    places = {"mgda": 5, "equal": 12}
+    figure = figures.pareto_trajectories(descent(), colours=places)
+    for method, place in (*places.items(), ("imtl_g", 15)):  # the mapping lacks it: after all others, at its own place
+        assert ends(figure, method).marker.color == theme.colour(place)
+        assert lines(figure, method)[0].line.dash == theme.dash(place)
+    moment = figures.update_directions(moment_at([0.3, 1.0]), colours=places)
+    (arrow,) = [trace for trace in moment.data if trace.legendgroup == "equal"]
+    assert arrow.line.color == theme.colour(12)
+
+
+def test_the_mark_at_an_end_is_the_verdict() -> None:
+    for problem, options in (
+        ("quadratics", {}),
+        ("toy", {}),
+        ("quadratics", {"optimizer": "sgd", "scale": (900.0, 1.0)}),
+    ):
+        found = descent(problem, ("equal", "imtl_l", "mgda"), **options)
+        figure = figures.pareto_trajectories(found)
+        verdicts = found.verdicts.verdict.to_numpy(object).reshape(3, -1)
+        for m, method in enumerate(found.methods):
+            marks = ends(figure, method, "x2")
+            assert list(marks.marker.symbol) == [MARKS[verdict] for verdict in verdicts[m]]
+            assert all(verdict in text for verdict, text in zip(verdicts[m], marks.text, strict=True))
+        shown = {trace.name for trace in figure.data if trace.name in MARKS and trace.showlegend}
+        assert shown == set(verdicts.ravel())
+        sound = ~np.isin(verdicts, ["diverged", "undefined"])
+        for m, method in enumerate(found.methods):
+            marks = ends(figure, method)
+            np.testing.assert_array_equal(np.stack([marks.x, marks.y], -1)[sound[m]], found.last[m][sound[m]])
+
+
+def test_a_diverged_trajectory_is_marked_where_it_leaves_the_plane() -> None:
+    found = descent("quadratics", ("equal",), optimizer="sgd", scale=(900.0, 1.0))
+    assert (found.verdicts.verdict == "diverged").all()
+    marks = ends(figures.pareto_trajectories(found), "equal")
+    (low, high), _ = found.problem.bounds
+    assert (np.abs(np.stack([marks.x, marks.y])) <= max(-low, high)).all()
+    assert set(marks.marker.symbol) == {MARKS["diverged"]}
+
+
+def test_a_step_shows_a_dot_each_and_what_comes_after_faint() -> None:
+    found = descent()
+    for step in (0, 400, 703, 1499):
+        figure = figures.pareto_trajectories(found, step=step)
+        at = int(np.searchsorted(found.step, step, "right")) - 1
+        for m, method in enumerate(METHODS):
+            for axis, points in (("x", found.x), ("x2", found.losses)):
+                dots = ends(figure, method, axis)
+                np.testing.assert_array_equal(np.stack([dots.x, dots.y], -1), points[m, :, at])
+                assert set(dots.marker.symbol) == {"circle"}
+                bands = lines(figure, method, axis)
+                assert opacity(bands[-1]) == AHEAD
+                assert np.nanmin(bands[-1].customdata) == found.step[at]
+                past = [trace.customdata for trace in bands[:-1] if len(trace.x)]
+                assert all(np.nanmax(steps) <= found.step[at] for steps in past)
+                assert (len(past) > 0) == (step > 0)
+                assert bands[-2].showlegend == (axis == "x")  # the strongest, not the one that comes after
+        assert f"at step {step:,}" in figure.layout.meta["quantity"]
+    last, whole = (wire.tree(figures.pareto_trajectories(found, step=step)) for step in (1500, None))
+    assert wire.changes({"data": last["data"]}, {"data": whole["data"]}) == []
+
+
+def test_thinned_trajectories_keep_their_ends_and_meet() -> None:
+    found = descent("toy")
+    kept = pareto.thinned(found)
+    figure = figures.pareto_trajectories(found, kept=kept)
+    points = sum(len(part) for method in METHODS for trace in lines(figure, method) for part in stretches(trace))
+    assert points < found.x[..., 0].size / 2
+    for m, method in enumerate(METHODS):
+        parts = [stretches(trace) for trace in lines(figure, method)]
+        for n in range(len(found.starts)):
+            whole = np.concatenate([part[n] for part in parts])
+            assert np.isin(found.step[kept[m, n]], whole[:, 2]).all()
+            for early, late in pairwise(parts):
+                np.testing.assert_array_equal(early[n][-1], late[n][0])
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.1, 1.0), (1.0, 0.01)])
+def test_the_weighted_sum_line_touches_the_front_and_nothing_lies_below_it(
+    problem: str, scale: tuple[float, float]
+) -> None:
+    found = descent(problem, scale=scale)
+    figure = figures.pareto_trajectories(found, plane="losses")
+    (line,) = named(figure, "least s₁L₁ + s₂L₂")
+    ends_of_line = np.stack([line.x, line.y], axis=-1)
+    across = np.array(scale) / np.linalg.norm(scale)
+    height = ends_of_line @ across
+    front = found.problem.front
+    size = np.linalg.norm(np.ptp(front, axis=0))
+    assert abs(height[0] - height[1]) < 1e-9 * size  # along s₁L₁ + s₂L₂ = const
+    above = front @ across - height[0]
+    assert -1e-9 * size < above.min() < 1e-5 * size  # touches, and never crosses
+    (mark,) = named(figure, "equal weights go here")
+    np.testing.assert_allclose(np.stack([mark.x, mark.y], -1) @ across, height[0], atol=1e-9 * size)
+    for axis, values in (("xaxis", line.x), ("yaxis", line.y)):
+        low, high = figure.layout[axis].range
+        room = 1e-9 * (high - low)
+        assert low - room <= min(values) <= max(values) <= high + room
+    assert any(np.isclose(ends_of_line[i, t], figure.layout[axis].range).any() for i in (0, 1)
+               for t, axis in enumerate(("xaxis", "yaxis")))  # as far as the axes go  # fmt: skip
+
+
+def test_both_marks_of_a_tie_are_drawn() -> None:
+    figure = figures.pareto_trajectories(descent("fonseca_fleming"))
+    for axis in ("x", "x2"):
+        for name in ("best average", "equal weights go here"):
+            assert len(named(figure, name, axis)[0].x) == 2
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_front_is_in_the_picture_whatever_goes_astray(problem: str) -> None:
+    found = descent(problem)
+    far = found.x.copy()
+    far[0, 0, -1] = 1e6
+    for case in (found, replace(found, x=far)):
+        figure = figures.pareto_trajectories(case, plane="losses")
+        for t, axis in enumerate(("xaxis", "yaxis")):
+            low, high = figure.layout[axis].range
+            front = found.problem.front[:, t]
+            assert low < front.min() < front.max() < high
+            assert np.ptp(front) > 0.2 * (high - low)
+
+
+def test_contours_are_evenly_spread_over_the_plane() -> None:
+    found = descent("toy")
+    land = found.problem.landscape(80)
+    own = {"loss 1": land.losses[..., 0], "loss 2": land.losses[..., 1], "average": land.losses.mean(axis=2)}
+    for contours, z in own.items():
+        (contour,) = [
+            trace
+            for trace in figures.pareto_trajectories(found, landscape=land, contours=contours, plane="parameters").data
+            if trace.type == "contour"
+        ]
+        order = np.argsort(z, axis=None)
+        heights = contour.z.ravel()[order]
+        assert (np.diff(heights) >= 0).all()  # the same landscape, with another scale
+        levels = np.arange(contour.contours.start, contour.contours.end + 1)
+        below = np.array([(heights < level).mean() for level in levels])
+        np.testing.assert_allclose(np.diff(below), 1 / (len(levels) + 1), atol=0.02)
+
+
+def test_a_redraw_with_the_same_landscape_sends_no_landscape() -> None:
+    one, two = descent(), descent(scale=(0.5, 1.0))
+    land = one.problem.landscape()
+    trees = [wire.tree(figures.pareto_trajectories(found, landscape=land)) for found in (one, two)]
+    changes = wire.changes(*trees)
+    assert changes  # never the whole figure: the traces pair up
+    contour = next(i for i, trace in enumerate(trees[0]["data"]) if trace["type"] == "contour")
+    assert not [change for change in changes if change.path[:2] == ("data", contour)]
+    shown = wire.tree(figures.pareto_trajectories(one, landscape=land, step=700))
+    assert wire.changes(trees[0], shown) is not None
+
+
+@pytest.mark.parametrize("plane", ["both", "parameters", "losses"])
+def test_a_descent_without_a_point_says_so_and_is_drawn(plane: str) -> None:
+    found = descent("toy", ("imtl_l",), offset=-100.0)
+    assert not np.isfinite(found.x).any()
+    figure = figures.pareto_trajectories(found, plane=plane)
+    assert "nothing moves" in figure.layout.annotations[0].text
+    marks = ends(figure, "imtl_l")
+    assert set(marks.marker.symbol) == {MARKS["undefined"]}
+    expected = found.problem.own_losses(found.starts) if plane == "losses" else found.starts
+    np.testing.assert_array_equal(np.stack([marks.x, marks.y], -1), expected)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("plane", ["both", "parameters", "losses"])
+def test_figures_are_valid_and_leave_the_pages_colours_alone(problem: str, plane: str) -> None:
+    for step in (None, 500):
+        figure = figures.pareto_trajectories(descent(problem), plane=plane, step=step)
+        assert_valid(figure)
+        assert figure.layout.meta["question"].endswith("?")
+        assert len([trace for trace in figure.data if trace.type == "contour"]) == (plane != "losses")
+
+
+def test_hostile_labels_are_shown_literally() -> None:
+    found = pareto.descend(dict.fromkeys(HOSTILE, "equal"), problem="quadratics", steps=20)
+    moment = pareto.probe(dict.fromkeys(HOSTILE, "equal"), found.x[0, 0], found.problem)
+    for figure in (figures.pareto_trajectories(found), figures.update_directions(moment, at=HOSTILE[0])):
+        text = json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
+        assert not [hostile for hostile in HOSTILE[:3] if hostile in text]
+        assert all("<" not in (trace.name or "") and "$" not in (trace.name or "") for trace in figure.data)
+
+
+def test_errors_list_the_choices() -> None:
+    with pytest.raises(FrameError, match="plane to be one of 'both', 'parameters', 'losses', but it is 'loss'"):
+        figures.pareto_trajectories(descent(), plane="loss")
+    with pytest.raises(FrameError, match="contours to be one of 'loss 1', 'loss 2', 'average', but it is 'sum'"):
+        figures.pareto_trajectories(descent(), contours="sum")
+    with pytest.raises(FrameError, match="step to be a number or None, but it is nan"):
+        figures.pareto_trajectories(descent(), step=np.nan)
+    with pytest.raises(FrameError, match=r"kept for each point, \(3, 5, 300\), but its shape is \(2,\)"):
+        figures.pareto_trajectories(descent(), kept=np.ones(2, bool))
+    with pytest.raises(FrameError, match=r"what mtlviz\.pareto\.descend returns, but got DataFrame"):
+        figures.pareto_trajectories(descent().trajectories)
+    with pytest.raises(FrameError, match=r"what mtlviz\.pareto\.probe returns, but got Descent"):
+        figures.update_directions(descent())
+
+
+def moment_at(x: list[float], methods: tuple[str, ...] = METHODS, problem: str = "quadratics") -> Moment:
+    return pareto.probe(list(methods), [x], pareto.PROBLEMS[problem])
+
+
+def tips(figure: go.Figure) -> dict[str, np.ndarray]:
+    """The tip of each arrow, by legend group or, for a task, by name."""
+    arrows = [trace for trace in figure.data if trace.legendgroup != "cone"]
+    return {trace.legendgroup or trace.name: np.array([trace.x[1], trace.y[1]]) for trace in arrows}
+
+
+def made(gradients: list[list[float]], weights: list[list[float]]) -> Moment:
+    labels = tuple(f"m{i}" for i in range(len(weights)))
+    return Moment(np.array([0.25, -1.0]), np.array(gradients), labels, np.array(weights))
+
+
+def test_arrows_point_where_the_updates_go_and_are_of_one_length() -> None:
+    moment = moment_at([0.3, 1.0])
+    figure = figures.update_directions(moment, at="start 2, step 700")
+    found = tips(figure)
+    for t, label in enumerate(("−g₁", "−g₂")):
+        g = moment.gradients[t]
+        np.testing.assert_allclose(found[label], -g / np.linalg.norm(g), atol=1e-12)
+    for m, method in enumerate(METHODS):
+        way = moment.directions[m]
+        np.testing.assert_allclose(found[method], way / np.linalg.norm(way), atol=1e-12)
+        (arrow,) = [trace for trace in figure.data if trace.legendgroup == method]
+        w = moment.weights[m]
+        assert arrow.name == f"{method} {w[0]:.2g} / {w[1]:.2g}"
+    assert (figure.layout.yaxis.scaleanchor, figure.layout.yaxis.scaleratio) == ("x", 1)
+    assert "start 2, step 700" in figure.layout.meta["quantity"]
+    assert_valid(figure)
+
+
+@pytest.mark.parametrize(
+    "gradients", [[[1, 0], [0, 1]], [[1, 0], [-1, 0.1]], [[3, 1], [2, 2]], [[-1, 0.1], [-1, -0.1]], [[2, 0], [1, 0]]]
+)
+def test_the_cone_is_all_directions_that_lower_both_losses(gradients: list[list[float]]) -> None:
+    moment = made(gradients, [[0.5, 0.5]])
+    cone = figures.update_directions(moment).data[0]
+    assert cone.name == "lowers both losses"
+    rim = np.stack([cone.x, cone.y], axis=-1)[1:-1]
+    slopes = rim @ np.array(gradients, float).T
+    assert (slopes <= 1e-9).all()
+    assert (slopes[1:-1] < 0).all()
+    angles = np.linspace(0, 2 * np.pi, 20_001)[:-1]
+    lowering = (np.stack([np.cos(angles), np.sin(angles)], -1) @ np.array(gradients, float).T < 0).all(axis=1)
+    turns = np.unwrap(np.arctan2(rim[:, 1], rim[:, 0]))
+    assert abs(np.ptp(turns) - lowering.mean() * 2 * np.pi) < 1e-3
+
+
+@pytest.mark.parametrize("gradients", [[[1, 0], [-2, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 0]]])
+def test_without_a_common_descent_the_cone_is_empty_and_says_so(gradients: list[list[float]]) -> None:
+    figure = figures.update_directions(made(gradients, [[0.5, 0.5]]))
+    cone = figure.data[0]
+    assert cone.name == "no direction lowers both losses"
+    assert len(cone.x) == 0
+    assert_valid(figure)
+
+
+def test_no_update_and_no_weights_are_told_apart() -> None:
+    figure = figures.update_directions(made([[1, 0], [-1, 0]], [[0.5, 0.5], [np.nan, np.nan], [1.0, 0.0]]))
+    rest, undefined, moving = figure.data[-3:]
+    assert rest.name == "m0 0.5 / 0.5, no update"
+    assert (rest.mode, set(rest.x), set(rest.y)) == ("markers", {0.0}, {0.0})
+    assert undefined.name == "m1: no weights"
+    assert np.isnan(undefined.x[1])
+    assert moving.name == "m2 1 / 0"
+    assert (moving.x[1], moving.y[1]) == (-1.0, 0.0)
+    assert_valid(figure)
+
+
+def assert_valid(figure: go.Figure) -> None:
+    whole = figure.to_plotly_json()
+    layout = json.loads(go.Figure(whole).to_json())["layout"]
+    assert layout == json.loads(figure.to_json())["layout"]
+    assert not {"paper_bgcolor", "plot_bgcolor", "font"} & set(layout)
