@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mtlviz.training.run import Run, start
     from mtlviz.widgets.dashboard import Dashboard, dashboard
     from mtlviz.widgets.figure_view import FigureView, view
+    from mtlviz.widgets.pareto_lab import ParetoLab
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "Event",
     "FigureView",
     "Measure",
+    "ParetoLab",
     "Problem",
     "Run",
     "RunLog",
@@ -79,6 +81,7 @@ _HOMES = {
     "training.run": ("Run", "start"),
     "widgets.dashboard": ("Dashboard", "dashboard"),
     "widgets.figure_view": ("FigureView", "view"),
+    "widgets.pareto_lab": ("ParetoLab",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

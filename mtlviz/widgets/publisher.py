@@ -21,11 +21,13 @@ class Publisher:
     that import at once can block each other.
 
     refresh: draws what is new and says whether the run goes on. failed: is told the traceback if `refresh` raises; it
-    is tried again after 2 seconds, or when woken.
+    is tried again after 2 seconds, or when woken. name: of the thread.
     """
 
-    def __init__(self, refresh: Callable[[], bool], failed: Callable[[str], None]) -> None:
-        self._refresh, self._failed = refresh, failed
+    def __init__(
+        self, refresh: Callable[[], bool], failed: Callable[[str], None], *, name: str = "mtlviz dashboard"
+    ) -> None:
+        self._refresh, self._failed, self._name = refresh, failed, name
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._closed = False
@@ -58,7 +60,7 @@ class Publisher:
 
     def _start(self, rest: float) -> None:
         """Begins a thread; the caller holds the lock."""
-        self._thread = threading.Thread(target=self._publish, args=(rest,), name="mtlviz dashboard", daemon=True)
+        self._thread = threading.Thread(target=self._publish, args=(rest,), name=self._name, daemon=True)
         self._thread.start()
 
     def _publish(self, rest: float | None) -> None:

@@ -1,0 +1,284 @@
+"""The controls of the Pareto lab: what is to be descended, and what of it is to be shown."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ipywidgets
+
+from mtlviz.figures.pareto_planes import CONTOURS
+from mtlviz.pareto import PROBLEMS, Objectives
+from mtlviz.pareto.loop import OPTIMIZERS
+from mtlviz.pareto.methods import REFUSED
+from mtlviz.weighting import METHODS
+from mtlviz.widgets.descents import Settings, Start
+from mtlviz.widgets.pareto_presets import PRESETS
+
+STEPS = (100, 300, 1_000, 3_000, 5_000, 10_000, 20_000, 35_000, 50_000, 100_000)
+SHAPES = ("angle", "conditioning")  # settings that some problems have
+
+_ROW = {"flex_flow": "row wrap", "align_items": "center", "width": "auto"}
+_FRAMES = 50  # of the time scrubber's play button
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What the user wants to see. step: None shows the end. ticket: of the move of a start that it answers, or None."""
+
+    settings: Settings
+    contours: str
+    step: int | None
+    followed: tuple[str, int]  # method, index of the start
+    ticket: int | None = None
+
+
+class ParetoControls(ipywidgets.VBox):
+    """All that can be chosen; `changed` is called, on the thread of the change, when something was.
+
+    settings, contours: what is chosen at first. labels: the methods to choose among, beside those of `METHODS`.
+    load: is given a method's name before it is chosen for the first time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        contours: str,
+        changed: Callable[[int | None], None],
+        load: Callable[[str], None],
+    ) -> None:
+        self._changed, self._load = changed, load
+        self.silent = True
+        self.starts: tuple[Start, ...] = ()
+        self._problem = settings.problem
+        self.problems: dict[str, Objectives] = dict(PROBLEMS) | {settings.problem.name: settings.problem}
+        self.methods = {name: _method(name) for name in dict.fromkeys((*METHODS, *settings.methods))}
+        self.preset = _dropdown(
+            [("choose one …", ""), *((preset.question, name) for name, preset in PRESETS.items())], "Question", "390px"
+        )
+        self.look = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px", flex="1 1 320px"))
+        self.problem = _dropdown([(problem.title, name) for name, problem in self.problems.items()], "Problem", "330px")
+        self.contours = _dropdown(CONTOURS, "Contours", "160px")
+        self.optimizer = _dropdown(OPTIMIZERS, "Optimizer", "150px")
+        self.steps = ipywidgets.SelectionSlider(
+            options=_counts(STEPS), description="Steps", continuous_update=False, **_sized("250px", "44px")
+        )
+        self.lr = _log_slider("Learning rate", -5, 0, "320px", "88px")
+        self.scale = tuple(_log_slider(f"Scale of loss {t}", -2, 2, "330px", "98px") for t in (1, 2))
+        self.offset = ipywidgets.FloatSlider(
+            min=0.0, max=50.0, step=0.5, description="Offset", readout_format=".3g", **_sized("260px", "44px")
+        )
+        self.offset.tooltip = "added to both losses, for methods that need losses above 0"
+        self.angle = ipywidgets.FloatSlider(
+            min=0.0, max=180.0, step=1.0, description="Angle °", readout_format=".0f", **_sized("270px", "50px")
+        )
+        self.conditioning = _log_slider("Conditioning", 0, 3, "300px", "82px")
+        self.reset = ipywidgets.Button(
+            description="Starts back",
+            icon="undo",
+            tooltip="put the starts back",
+            layout=ipywidgets.Layout(width="120px"),
+        )
+        self.play = ipywidgets.Play(interval=120, layout=ipywidgets.Layout(width="auto"))
+        self.time = ipywidgets.IntSlider(description="Step", **_sized("auto", "36px", flex="1 1 260px"))
+        self.method = _dropdown((), "Arrows along", "230px", "82px")
+        self.start = _dropdown((), "from start", "140px", "66px")
+        self._link = ipywidgets.jslink((self.play, "value"), (self.time, "value"))
+        self.when = _row(self.play, self.time, self.method, self.start)
+        super().__init__(self._rows())
+        self.take(settings, contours)
+        self.silent = False
+        self._observe()
+
+    @property
+    def settings(self) -> Settings:
+        """What is to be descended; no method may be chosen."""
+        chosen = tuple(name for name, button in self.methods.items() if button.value)
+        return Settings(chosen, self._problem, self.starts, self.steps.value, self.lr.value, self.optimizer.value)
+
+    def wish(self, ticket: int | None = None) -> Wish:
+        """What is wanted now."""
+        step = None if self.time.value >= self.time.max else self.time.value
+        return Wish(self.settings, self.contours.value, step, (self.method.value, self.start.value or 0), ticket)
+
+    def take(self, settings: Settings, contours: str) -> None:
+        """Chooses these settings, without a word to `changed`."""
+        with self.quietly():
+            problem = settings.problem
+            self.problems[problem.name] = problem
+            for name, button in self.methods.items():
+                button.value = name in settings.methods
+            self.problem.value, self.contours.value, self.optimizer.value = problem.name, contours, settings.optimizer
+            self.steps.options = _counts(sorted({*STEPS, settings.steps}))
+            self.steps.value = settings.steps
+            _put(self.lr, settings.lr)
+            for slider, factor in zip(self.scale, problem.scale, strict=True):
+                _put(slider, factor)
+            self.offset.min, self.offset.max = min(0.0, problem.offset), max(50.0, problem.offset)
+            self.offset.value = problem.offset
+            self._take_shape(problem)
+            self._problem, self.starts, self._first_starts = problem, settings.starts, settings.starts
+            self._follow_settings()
+            self.time.value = self.time.max
+
+    def move(self, start: int, place: Start, ticket: int) -> None:
+        """Puts one start elsewhere."""
+        if start < len(self.starts):
+            self.starts = (*self.starts[:start], place, *self.starts[start + 1 :])
+            self._changed(ticket)
+
+    def close(self) -> None:
+        """Closes every control too."""
+        self._link.close()
+        for child in (*_inside(self), *_inside(self.when), self.when):
+            child.close()
+        super().close()
+
+    def _rows(self) -> list[ipywidgets.Widget]:
+        label = ipywidgets.Label("Methods", layout=ipywidgets.Layout(margin="0 8px 0 0"))
+        return [
+            _row(self.preset, self.look),
+            _row(label, *self.methods.values()),
+            _row(self.problem, self.contours, self.reset, self.angle, self.conditioning),
+            _row(*self.scale, self.offset),
+            _row(self.lr, self.optimizer, self.steps),
+        ]
+
+    def _observe(self) -> None:
+        for name, button in self.methods.items():
+            button.observe(lambda change, name=name: self._toggled(name, change["new"]), "value")
+        plain = (self.contours, self.optimizer, self.lr, self.time, self.method, self.start)
+        for control in plain:
+            control.observe(lambda _: self._tell(), "value")
+        self.steps.observe(lambda _: self._tell(), "value")
+        for control in (*self.scale, self.offset, self.angle, self.conditioning):
+            control.observe(lambda _: self._rescaled(), "value")
+        self.problem.observe(lambda change: self._turned(change["new"]), "value")
+        self.reset.on_click(lambda _: self._put_back())
+        self.preset.observe(lambda change: self._say_what_to_look_for(change["new"]), "value")
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """What is set inside is not told."""
+        before, self.silent = self.silent, True
+        try:
+            yield
+        finally:
+            self.silent = before
+
+    def _tell(self) -> None:
+        if not self.silent:
+            with self.quietly():
+                self._follow_settings()
+            self._changed(None)
+
+    def _toggled(self, name: str, chosen: bool) -> None:
+        if chosen:
+            self._load(name)
+        self._tell()
+
+    def _rescaled(self) -> None:
+        """Another scale, offset or shape of the same problem."""
+        if self.silent:
+            return
+        shape = {name: getattr(self, name).value for name in SHAPES if hasattr(self._problem, name)}
+        scale = tuple(slider.value for slider in self.scale)
+        self._problem = replace(self._problem, scale=scale, offset=self.offset.value, **shape)
+        self._tell()
+
+    def _turned(self, name: str) -> None:
+        """Another problem, with its own starts and usual scale."""
+        if self.silent:
+            return
+        problem = self.problems[name]
+        starts = tuple((float(x1), float(x2)) for x1, x2 in problem.starts)
+        settings = replace(self.settings, problem=problem.scaled(problem.usual_scale), starts=starts)
+        self.take(settings, self.contours.value)
+        self._tell()
+
+    def _say_what_to_look_for(self, name: str) -> None:
+        self.look.value = f"<b>Look for:</b> {html.escape(PRESETS[name].look)}" if name else ""
+
+    def _put_back(self) -> None:
+        self.starts = self._first_starts
+        self._tell()
+
+    def _take_shape(self, problem: Objectives) -> None:
+        for name in SHAPES:
+            control = getattr(self, name)
+            control.layout.display = None if hasattr(problem, name) else "none"
+            if hasattr(problem, name):
+                _put(control, getattr(problem, name))
+
+    def _follow_settings(self) -> None:
+        """Lets the scrubber and the arrows choose among what there is."""
+        at_end = self.time.value >= self.time.max
+        steps = self.steps.value
+        for part in (self.time, self.play):
+            part.max = steps
+            part.step = max(steps // (_FRAMES * (10 if part is self.time else 1)), 1)
+        if at_end:
+            self.time.value = steps
+        chosen = [name for name, button in self.methods.items() if button.value]
+        _offer(self.method, chosen)
+        _offer(self.start, [(str(n + 1), n) for n in range(len(self.starts))])
+
+
+def _row(*parts: ipywidgets.Widget) -> ipywidgets.HBox:
+    return ipywidgets.HBox(list(parts), layout=ipywidgets.Layout(**_ROW))
+
+
+def _inside(box: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    for child in getattr(box, "children", ()):
+        yield from _inside(child)
+        yield child
+
+
+def _sized(width: str, label: str, **layout: str) -> dict[str, Any]:
+    return {"style": {"description_width": label}, "layout": ipywidgets.Layout(width=width, **layout)}
+
+
+def _method(name: str) -> ipywidgets.ToggleButton:
+    refused = name in REFUSED
+    return ipywidgets.ToggleButton(
+        value=False,
+        description=name,
+        disabled=refused,
+        tooltip=f"{name}: its update is no weighted sum of the task gradients" if refused else f"descend with {name}",
+        layout=ipywidgets.Layout(width="auto", height="26px"),
+    )
+
+
+def _dropdown(options: Sequence[Any], name: str, width: str, label: str = "66px") -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(options=options, description=name, **_sized(width, label))
+
+
+def _log_slider(name: str, low: int, high: int, width: str, label: str) -> ipywidgets.FloatLogSlider:
+    return ipywidgets.FloatLogSlider(
+        base=10, min=low, max=high, step=0.02, value=1.0, description=name, readout_format=".3g", **_sized(width, label)
+    )
+
+
+def _put(slider: ipywidgets.FloatSlider | ipywidgets.FloatLogSlider, value: float) -> None:
+    """Sets the value, also one that lies outside of the slider's range."""
+    place = math.log10(value) if isinstance(slider, ipywidgets.FloatLogSlider) else value
+    slider.min, slider.max = min(slider.min, place), max(slider.max, place)
+    slider.value = value
+
+
+def _counts(steps: Sequence[int]) -> list[tuple[str, int]]:
+    return [(f"{count:,}", count) for count in steps]
+
+
+def _offer(dropdown: ipywidgets.Dropdown, options: Sequence[Any]) -> None:
+    """Sets the options; what was chosen stays, where it still can be."""
+    if list(dropdown.options) != list(options):
+        before = dropdown.value
+        dropdown.options = options
+        values = [option[1] if isinstance(option, tuple) else option for option in options]
+        if values:
+            dropdown.value = before if before in values else values[0]

@@ -1,0 +1,96 @@
+"""What the Pareto lab says in words: a row per method, and what a descent cost."""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from mtlviz.figures import theme
+from mtlviz.pareto import VERDICTS, Descent
+from mtlviz.widgets.descents import Work
+from mtlviz.widgets.handles import Wait
+
+RECENT = 20  # moves over which a median is told
+
+_HEADINGS = (
+    ("method", "left", ""),
+    ("on the front", "left", "how many of its starts reach the Pareto front, and what becomes of the others"),
+    ("to the best", "right", "mean distance, in the plane of parameters, to the nearest point of the best average"),
+    ("gap", "right", "how far the mean of the own losses ends above the best, on average over the starts"),
+    ("conflict", "right", "share of the steps at which the two gradients point against each other"),
+)
+
+
+def table(descent: Descent, colours: Mapping[str, int]) -> str:
+    """A row per method as HTML: its starts on the front, its means, and why starts are undefined or diverged."""
+    head = "".join(
+        f'<th style="text-align:{side}" title="{html.escape(tip)}">{name}</th>' for name, side, tip in _HEADINGS
+    )
+    rows = []
+    means = descent.summary[["distance_to_best", "gap", "conflict_rate"]].to_numpy(dtype=np.float64)
+    for method, (distance, gap, conflict) in zip(descent.methods, means, strict=True):
+        verdicts = descent.verdicts[descent.verdicts["method"] == method]
+        shown = (_number(distance), _number(gap), f"{conflict:.0%}" if np.isfinite(conflict) else "–")
+        cells = [_named(method, colours), _reached(verdicts["verdict"].astype(str).tolist())]
+        left = "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
+        right = "".join(f'<td style="text-align:right">{cell}</td>' for cell in shown)
+        rows.append(f"<tr>{left}{right}</tr>")
+        details = {detail: None for detail in verdicts["detail"] if detail}
+        if details:
+            rows.append(f'<tr><td></td><td colspan="4" style="text-align:left">{_why(details)}</td></tr>')
+    style = "border-collapse:collapse;line-height:1.5;font-size:13px;width:100%"
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<table class="mtlviz-table" style="{style}">{body}</table>'
+
+
+def status(work: Work | None, waits: Sequence[float], notes: Collection[str]) -> str:
+    """What was measured, as HTML: the last computation, and how long the picture took to follow the mouse."""
+    said = []
+    if work is not None:
+        amount = f"{_count(work.methods, 'method')} × {_count(work.starts, 'start')} × {work.steps:,} steps"
+        said.append(f"{amount}: {_milliseconds(1000 * work.seconds)}")
+    if waits:
+        recent = waits[-RECENT:]
+        middle = _milliseconds(statistics.median(recent))
+        said.append(f"the picture follows the mouse after {middle} (median of {len(recent)})")
+    text = html.escape("; ".join(said))
+    return text + "".join(f"<br><small>{html.escape(note)}</small>" for note in notes)
+
+
+def answered(first: Sequence[Wait], second: Sequence[Wait]) -> list[float]:
+    """Milliseconds from the event of the mouse until both views had drawn the answer, a move each, oldest first."""
+    other = {wait.ticket: wait.since_event_ms for wait in second}
+    return [max(wait.since_event_ms, other[wait.ticket]) for wait in first if wait.ticket in other]
+
+
+def _named(method: str, colours: Mapping[str, int]) -> str:
+    colour = theme.colour(colours.get(method, 0))
+    return f'<span style="color:{colour}">●</span> {html.escape(method)}'
+
+
+def _reached(verdicts: Sequence[str]) -> str:
+    """How many reach the front, and what becomes of the others."""
+    counts = [(verdict, verdicts.count(verdict)) for verdict in VERDICTS[1:]]
+    others = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
+    return f"<b>{verdicts.count(VERDICTS[0])}</b> of {len(verdicts)}" + (f" · {others}" if others else "")
+
+
+def _why(details: Mapping[str, None]) -> str:
+    return "<br>".join(f"<small>{html.escape(detail)}</small>" for detail in list(details)[:2])
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return "0" if abs(value) < 5e-4 else f"{value:.3g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.0f} s"
