@@ -87,8 +87,6 @@ def pareto_trajectories(
             axes = _side_by_side(layout, axes)
         data += own
         layout |= axes
-    if not np.isfinite(descent.x).any():
-        layout["annotations"] = [_note("No method has weights at any start, so nothing moves.")]
     return theme.figure(data + verdict_entries(path), layout)
 
 
@@ -114,12 +112,13 @@ def _quantity(descent: Descent, step: float | None) -> str:
     offset = f", offset {descent.problem.offset:.3g}" if descent.problem.offset else ""
     run = f"{descent.optimizer}, lr {descent.lr:.3g}, {descent.steps:,} steps"
     now = "" if step is None else f", at step {step:,.0f}"
-    return f"{theme.literal(descent.problem.title)}<br>losses scaled by {scale}{offset}; {run}{now}"
+    note = "" if np.isfinite(descent.x).any() else "<br>No method has weights at any start: nothing moves."
+    return f"{theme.literal(descent.problem.title)}<br>losses scaled by {scale}{offset}; {run}{now}{note}"
 
 
 def _axis(title: str, limits: tuple[float, float]) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 6}, "range": list(limits), "zeroline": False}
-    return axis | {"showgrid": False, "nticks": 8}
+    return axis | {"showgrid": False, "nticks": 8, "ticks": ""}
 
 
 def _beside(trace: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +132,3 @@ def _side_by_side(layout: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any
     layout["xaxis"] |= {"domain": [0, half]}
     x = axes["xaxis"] | {"domain": [1 - half, 1], "anchor": "y2"}
     return {"xaxis2": x, "yaxis2": axes["yaxis"] | {"anchor": "x2"}}
-
-
-def _note(text: str) -> dict[str, Any]:
-    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-    return place | {"text": theme.literal(text), "font": {"size": 13, "color": theme.NEUTRAL}}

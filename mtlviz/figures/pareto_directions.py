@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from mtlviz.errors import FrameError
 from mtlviz.figures import theme
 from mtlviz.figures.lines import Numbers
-from mtlviz.figures.pareto_lines import pens
+from mtlviz.figures.pareto_lines import NOWHERE, pens
 
 if TYPE_CHECKING:
     from mtlviz.pareto import Moment
@@ -39,7 +39,7 @@ def update_directions(
         height: of the figure, in pixels.
 
     Returns:
-        The figure: the cone, an arrow a task, an arrow a method, in the order of `moment.methods`.
+        The figure: the cone, an arrow a method in the order of `moment.methods`, an arrow a task.
 
     Raises:
         FrameError: not a moment.
@@ -49,12 +49,12 @@ def update_directions(
         raise FrameError(f"figures.update_directions needs what mtlviz.pareto.probe returns, but got {got}.")
     down, lengths = _unit(-np.asarray(moment.gradients))
     data = [_cone(down)]
-    data += [_task(t, down[t], float(lengths[t])) for t in range(2)]
     ways, sizes = _unit(np.asarray(moment.directions))
     named = pens(moment.methods, colours)
     widths = np.linspace(WIDEST, THINNEST, len(named))
     for m, (name, place) in enumerate(named):
         data.append(_update(name, place, ways[m], float(sizes[m]), moment.weights[m], float(widths[m])))
+    data += [_task(t, down[t], float(lengths[t])) for t in range(2)]  # last: thin, and seen on an update along it
     where = f"({moment.x[0]:.3g}, {moment.x[1]:.3g})" + (f", {theme.literal(at)}" if at else "")
     says = f"at {where}<br>updates −Σ w g, all of one length; beside a name its weights"
     layout = theme.layout(QUESTION, says, height=height) | {"hovermode": "closest"}
@@ -74,7 +74,7 @@ def _unit(vectors: Numbers) -> tuple[Numbers, Numbers]:
 
 def _cone(down: Numbers) -> dict[str, Any]:
     """The sector within a right angle of both unit vectors (2, 2)."""
-    name, x, y = "no direction lowers both losses", np.empty(0), np.empty(0)
+    name, x, y = "no direction lowers both losses", NOWHERE, NOWHERE
     first = float(np.arctan2(down[0, 1], down[0, 0]))
     turn = float(np.arctan2(down[0, 0] * down[1, 1] - down[0, 1] * down[1, 0], down[0] @ down[1]))
     half = (np.pi - abs(turn)) / 2
@@ -92,7 +92,7 @@ def _cone(down: Numbers) -> dict[str, Any]:
 
 def _task(t: int, down: Numbers, length: float) -> dict[str, Any]:
     label = f"−g{'₁₂'[t]}"
-    arrow = _arrow(down, theme.NEUTRAL, 3.0, "dash") | {
+    arrow = _arrow(down, theme.NEUTRAL, 2.0, "dash") | {
         "name": label,
         "showlegend": False,
         "mode": "lines+markers+text",

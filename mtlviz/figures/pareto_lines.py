@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mtlviz.pareto import Descent
 
 FADING = (0.2, 0.38, 0.56, 0.78, 1.0)  # opacity of the bands of time, from early to late
+NOWHERE = np.array([np.nan])  # a trace without any point has no entry in the legend
 AHEAD = 0.12  # opacity of what comes after the step that is shown
 WIDTH = 2.0
 MARKS = {
@@ -23,7 +24,7 @@ MARKS = {
     "still moving": "triangle-up",
     "stuck": "x",
     "diverged": "diamond-open",
-    "undefined": "circle-x-open",
+    "undefined": "square-open",
 }
 """The form of a trajectory's end, by its verdict."""
 
@@ -132,19 +133,21 @@ def bands(path: Path, points: Numbers, methods: Sequence[Method]) -> list[dict[s
     data, strongest = [], path.bands[path.shown]
     for m, (name, place) in enumerate(methods):
         for x, y, band in drawn:
-            mine = slice(band.splits[m], band.splits[m + 1])
+            low, high = band.splits[m : m + 2]
+            columns = (x[low:high], y[low:high], band.step[low:high]) if low < high else (NOWHERE,) * 3
+            trace = dict(zip(("x", "y", "customdata"), columns, strict=True))
             stroke = {"color": theme.translucent(theme.colour(place), band.opacity), "dash": theme.dash(place)}
-            trace: dict[str, Any] = {"type": "scatter", "mode": "lines", "name": name, "legendgroup": name}
-            trace |= {"x": x[mine], "y": y[mine], "customdata": band.step[mine], "line": stroke | {"width": WIDTH}}
-            trace |= {"hovertemplate": f"{name}, step %{{customdata:,.0f}}<br>(%{{x:.3g}}, %{{y:.3g}})<extra></extra>"}
-            data.append(trace | {"showlegend": band is strongest})
+            trace |= {"type": "scatter", "mode": "lines", "name": name, "legendgroup": name}
+            trace |= {"line": stroke | {"width": WIDTH}, "showlegend": band is strongest}
+            hover = f"{name}, step %{{customdata:,.0f}}<br>(%{{x:.3g}}, %{{y:.3g}})<extra></extra>"
+            data.append(trace | {"hovertemplate": hover})
     return data
 
 
 def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """A mark per trajectory, a trace per method: its verdict at its end, or a dot where it stands; starts (N, 2)."""
     data = []
-    for m, (name, place) in enumerate(methods):
+    for m, (name, colour) in enumerate(methods):
         at = path.at[m]
         where = np.where((at < 0)[:, None], starts, points[m, np.arange(len(at)), at])
         forms = ["circle" if goes else MARKS[end] for goes, end in zip(path.moving[m], path.verdict[m], strict=True)]
@@ -154,8 +157,12 @@ def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]
             + f"step {path.step[max(at[n], 0)]:,}"
             for n, end in enumerate(path.verdict[m])
         ]
-        sizes = [8 if goes else 10 for goes in path.moving[m]]
-        marker = {"color": theme.colour(place), "size": sizes, "symbol": forms, "opacity": 1, "line": {"width": 0}}
+        # Around the number of a start and beside each other, where methods do not even begin.
+        sizes = [
+            8 if goes else 10 if place >= 0 else 24 + 4 * m for goes, place in zip(path.moving[m], at, strict=True)
+        ]
+        look = {"color": theme.colour(colour), "opacity": 1, "line": {"width": 1.5, "color": theme.colour(colour)}}
+        marker = look | {"size": sizes, "symbol": forms}
         trace: dict[str, Any] = {"type": "scatter", "mode": "markers", "name": name, "legendgroup": name}
         trace |= {"x": where[:, 0], "y": where[:, 1], "text": words, "marker": marker, "showlegend": False}
         data.append(trace | {"hovertemplate": "%{text}<br>(%{x:.3g}, %{y:.3g})<extra></extra>"})
@@ -165,8 +172,8 @@ def ends(path: Path, points: Numbers, starts: Numbers, methods: Sequence[Method]
 def verdict_entries(path: Path) -> list[dict[str, Any]]:
     """An entry of the legend for each form of a mark, shown where some trajectory has it in the end."""
     ended = set(path.verdict.ravel())
-    look = {"color": theme.NEUTRAL, "size": 10}
-    empty = {"type": "scatter", "mode": "markers", "x": np.array([np.nan]), "y": np.array([np.nan])}
+    look = {"color": theme.NEUTRAL, "size": 10, "line": {"width": 1.5, "color": theme.NEUTRAL}}
+    empty = {"type": "scatter", "mode": "markers", "x": NOWHERE, "y": NOWHERE}
     return [
         empty | {"name": verdict, "marker": look | {"symbol": form}, "showlegend": verdict in ended}
         for verdict, form in MARKS.items()

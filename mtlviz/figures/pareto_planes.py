@@ -71,7 +71,7 @@ def parameter_ranges(descent: Descent) -> tuple[Range, Range]:
 def loss_ranges(descent: Descent) -> tuple[Range, Range]:
     """The front and the trajectories, but no further off the front than `FAR`: some begin where it would be a dot."""
     front = descent.problem.front
-    losses = descent.losses.reshape(-1, 2)
+    losses = np.concatenate([descent.problem.own_losses(descent.starts), descent.losses.reshape(-1, 2)])
     ranges = []
     for t in range(2):
         low, high = float(front[:, t].min()), float(front[:, t].max())
@@ -109,7 +109,7 @@ def _contour(landscape: Landscape, contours: str) -> Trace:
 
 
 def _line(x: Numbers, y: Numbers, group: str, name: str) -> Trace:
-    stroke = {"color": theme.translucent(BEST, 0.65), "width": FRONT_WIDTH}
+    stroke = {"color": theme.translucent(BEST, 0.65), "width": FRONT_WIDTH, "simplify": False}
     trace: Trace = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": stroke, "legendgroup": group}
     return trace | {"name": "Pareto set and front", "showlegend": True, "hovertemplate": f"{name}<extra></extra>"}
 
