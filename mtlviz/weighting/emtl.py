@@ -17,7 +17,8 @@ from mtlviz.weighting.kernels import SIGNATURE, Kernel, Mask, kernel
 from mtlviz.weighting.method import Weighting
 from mtlviz.weighting.mgda import mgda
 from mtlviz.weighting.notice import compiling
-from mtlviz.weighting.solvers.kl_ball import advance, shares, uniform, warn_where_idle
+from mtlviz.weighting.presence import both
+from mtlviz.weighting.solvers.kl_ball import advance, advance_of_two, shares, uniform, warn_where_idle
 
 Rate = Literal["loss_over_norm", "norm_over_loss", "weighted"]
 Merge = Literal["product", "sum"]
@@ -29,46 +30,60 @@ _OWN = 6  # constants of EMTL itself; the inner method's follow
 
 
 @njit(cache=True)
+def relative_rate(alpha: float, loss: float, squared: float, form: float) -> float:
+    """r as `form` says, the place in `Rate`, of ‖g‖² = `squared`; ±∞ where the divisor alone is 0, 0 where both are."""
+    norm = np.sqrt(max(squared, 0.0))
+    top, bottom = (norm, abs(loss)) if form == 1.0 else (loss, norm)
+    if form == 2.0:
+        top *= alpha
+    if bottom > 0.0:
+        return top / bottom
+    return np.copysign(np.inf, top) if top != 0.0 else 0.0
+
+
+@njit(cache=True)
 def relative_rates(alpha: Floats, losses: Floats, gramian: Floats, present: Mask, form: float) -> Floats:
-    """r (T,) as `form` says, the place in `Rate`; ±∞ where the divisor alone is 0, and 0 where both are."""
+    """r (T,); 0 for absent tasks."""
     rates = np.zeros(len(losses))
     for t in range(len(losses)):
         if present[t]:
-            norm = np.sqrt(max(gramian[t, t], 0.0))
-            top, bottom = (norm, abs(losses[t])) if form == 1.0 else (losses[t], norm)
-            if form == 2.0:
-                top *= alpha[t]
-            if bottom > 0.0:
-                rates[t] = top / bottom
-            elif top != 0.0:
-                rates[t] = np.copysign(np.inf, top)
+            rates[t] = relative_rate(alpha[t], losses[t], gramian[t, t], form)
     return rates
 
 
 @njit(cache=True)
-def gains(rates: Floats, eta: float, clip: float) -> Floats:
-    """η r, held within ± clip, in the place of r (T,)."""
+def gain(rate: float, eta: float, clip: float) -> float:
+    """η r, held within ± clip."""
+    return min(max(eta * rate, -clip), clip)
+
+
+@njit(cache=True)
+def moved(rates: Floats, present: Mask, constants: Floats, log_p: Floats) -> float:
+    """Steps log_p (T,) by the gains of `rates` (T,); returns λ."""
+    steps = np.empty(len(rates))
     for t in range(len(rates)):
-        rates[t] = min(max(eta * rates[t], -clip), clip)
-    return rates
-
-
-@njit(cache=True)
-def merged(alpha: Floats, p: Floats, present: Mask, beta: float, form: float) -> Floats:
-    """w (T,) from α (T,) and p (T,) as `form` says, the place in `Merge`; in the place of p."""
-    count = present.sum()
-    for t in range(len(p)):
-        p[t] = beta * alpha[t] + (1.0 - beta) * p[t] if form == 1.0 else alpha[t] * (beta + (1.0 - beta) * count * p[t])
-    return p
+        steps[t] = gain(rates[t], constants[1], constants[3])
+    return advance(log_p, steps, present, constants[0])
 
 
 @njit(cache=True)
 def _tilted(alpha: Floats, losses: Floats, gramian: Floats, present: Mask, constants: Floats, log_p: Floats) -> Floats:
     """The weights (T,) from those of the method inside, `alpha`; steps log_p (T,)."""
-    rho, eta, beta, clip, rate, merge = constants[:6]
-    rates = relative_rates(alpha, losses, gramian, present, rate)
-    advance(log_p, gains(rates, eta, clip), present, rho)
-    return merged(alpha, shares(log_p, present), present, beta, merge)
+    eta, beta, clip, form = constants[1], constants[2], constants[3], constants[4]
+    if both(present):
+        one = gain(relative_rate(alpha[0], losses[0], gramian[0, 0], form), eta, clip)
+        other = gain(relative_rate(alpha[1], losses[1], gramian[1, 1], form), eta, clip)
+        advance_of_two(log_p, one, other, constants[0])
+    else:
+        moved(relative_rates(alpha, losses, gramian, present, form), present, constants, log_p)
+    weights = shares(log_p, present)
+    count = present.sum()
+    for t in range(len(weights)):
+        if constants[5] == 1.0:
+            weights[t] = beta * alpha[t] + (1.0 - beta) * weights[t]
+        else:
+            weights[t] = alpha[t] * (beta + (1.0 - beta) * count * weights[t])
+    return weights
 
 
 @kernel
@@ -201,7 +216,7 @@ class EMTL(Weighting):
         alpha = self.inside.kernel(losses, gramian, present, *inner)
         rates = relative_rates(alpha, losses, gramian, present, constants[4])
         log_p = state[0].copy()
-        dual = advance(log_p, gains(rates.copy(), self.eta, self.clip), present, self.rho)
+        dual = moved(rates, present, constants, log_p)
         weights = self.kernel(losses, gramian, present, constants, state.copy(), draws)
         return Explanation(alpha, rates, shares(state[0], present), shares(log_p, present), dual, weights)
 

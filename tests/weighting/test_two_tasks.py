@@ -81,9 +81,12 @@ def test_preferences_are_those_of_the_loops(
 @example(gramian=OPPOSITE)
 @example(gramian=np.ones((2, 2)))
 def test_imtl_g_is_that_of_the_loops(gramian: Floats) -> None:
+    """The loops' own rounding grows as the cosine nears ±1; the equal parts along both gradients do not."""
     assume(not 1e-11 < 1 + cosine(gramian) < 4e-11)  # where the loops decide by their own rounding
-    method = IMTLG()
-    np.testing.assert_allclose(method(LOSSES, gramian), beside_a_third(method, gramian), rtol=1e-9)
+    got, loops = IMTLG()(LOSSES, gramian), beside_a_third(IMTLG(), gramian)
+    np.testing.assert_allclose(got, loops, rtol=1e-12 + min(1e-15 / max(1 - abs(cosine(gramian)), 1e-16), 1e-3))
+    parts = got * np.sqrt(gramian.diagonal())
+    assert parts[0] == pytest.approx(parts[1], rel=1e-14) or not gramian.diagonal().all()
 
 
 def well_off_the_rank(gramian: Floats, tolerance: float) -> bool:
@@ -120,7 +123,8 @@ def test_aligned_mtl_is_the_root_of_the_inverse(gramian: Floats, scale: str, tol
             float(sum(mp.sqrt(sigma / value) * (v[0] + v[1]) / 2 * v[t] for value, v in counted)) for t in range(2)
         ]
     condition = 1 / max(1 - abs(cosine(gramian)), 1e-8 if len(counted) == 1 else 1e-16)
-    np.testing.assert_allclose(got, expected, atol=1e-14 * condition * np.abs(expected).max())
+    cancelled = 1e-15  # where p is next to orthogonal to v
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-14 * condition * np.abs(expected).max() + cancelled)
 
 
 @settings(max_examples=200)
@@ -163,6 +167,7 @@ def test_cagrad_reaches_the_dual_bound(gramian: Floats, c: float) -> None:
             return
         size = first * lengths[0] + second * lengths[1]  # of the terms that cancel in the pull
         blur = mpf(10) ** -14 * size * (size / (c * mean))
+        blur += mpf(10) ** -15 * (lengths[0] + lengths[1]) ** 2 / mean  # a last bit of the cosine, in ‖g₀‖
         assert abs(pull - c * mean) <= mpf(10) ** -12 * mean + blur
         half = mpf(1) / 2
         gains = [
@@ -205,8 +210,8 @@ def test_nash_of_two_by_hand() -> None:
 @given(st.floats(0, np.log(2), exclude_min=True, exclude_max=True))
 @example(5e-324)
 @example(1e-310)
-@example(9.99e-7)
-@example(1.01e-6)
+@example(9.99e-4)
+@example(1.01e-3)
 @example(float(np.nextafter(np.log(2), 0)))
 def test_the_border_of_the_ball_of_two_in_many_digits(rho: float) -> None:
     s = border_of_two(rho)
@@ -217,7 +222,7 @@ def test_the_border_of_the_ball_of_two_in_many_digits(rho: float) -> None:
         kl = p * mp.log(2 * p) + (1 - p) * mp.log(2 * (1 - p))
     if rho > 1e-300:
         assert float(abs(kl - mpf(rho))) <= 1e-14 * rho
-        assert divergence_of_two(s) == pytest.approx(float(kl), rel=1e-14)
+        assert divergence_of_two(s)[0] == pytest.approx(float(kl), rel=1e-14)
 
 
 @settings(max_examples=100)
@@ -232,6 +237,8 @@ def test_runs_of_the_adversary_are_those_of_the_loops(seed: int, size: float, rh
     losses = size * rng.normal(size=(12, 2))
     rows = rng.normal(size=(12, 2, 3)) * 10.0 ** rng.uniform(-3, 3, size=(12, 2, 1))
     method, other = make(rho=rho), make(rho=rho)
+    begun = np.array([[-np.log(2), -np.log(2), -700]])  # nothing for the third, which would change what the others have
+    other.load_state_dict(other.state_dict() | {"tasks": 3, "state": begun})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for loss, j in zip(losses, rows, strict=True):

@@ -110,20 +110,23 @@ def advance(log_p: Floats, gains: Floats, present: Mask, rho: float) -> float:
     the ball is that of the p they have among themselves. No log p falls below `LOWEST`. With nobody present: λ = 0.
     """
     if both(present):
-        return _of_two(log_p, gains, rho)
+        return advance_of_two(log_p, gains[0], gains[1], rho)
     return _among_present(log_p, gains, present, rho)
 
 
 @njit(cache=True)
-def _of_two(log_p: Floats, gains: Floats, rho: float) -> float:
-    """`advance` of two tasks: the leader's p is 1 / (1 + e^(−s)), with s / (1 + λ) of the new log p for s."""
+def advance_of_two(log_p: Floats, one: float, other: float, rho: float) -> float:
+    """`advance` of two tasks by the gains `one` and `other`; where λ = 0 the log-odds move by their difference.
+
+    The leader's p is 1 / (1 + e^(−s)), s the log-odds over 1 + λ.
+    """
     mass = max(log_p[0], log_p[1]) + np.log1p(np.exp(-abs(log_p[0] - log_p[1])))
-    first = log_p[0] + min(max(gains[0], -_LARGEST), _LARGEST)
-    second = log_p[1] + min(max(gains[1], -_LARGEST), _LARGEST)
+    first = log_p[0] + min(max(one, -_LARGEST), _LARGEST)
+    second = log_p[1] + min(max(other, -_LARGEST), _LARGEST)
     s, dual = abs(first - second), 0.0
     if s > 0.0 and rho == 0.0:
         s, dual = 0.0, np.inf
-    elif rho < _LOG_2 and divergence_of_two(s) > rho:
+    elif rho < _LOG_2 and divergence_of_two(s)[0] > rho:
         free, s = s, border_of_two(rho)
         dual = max(free / s - 1.0, 0.0)
     leader = 0 if first >= second else 1
