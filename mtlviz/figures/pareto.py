@@ -68,7 +68,7 @@ def pareto_trajectories(
     _check(descent, plane, contours, step, kept)
     path = Path.of(descent, step, kept)
     named = pens(descent.methods, colours)
-    equal = equal_weights(descent.problem)
+    equal = equal_weights(descent)
     data: list[dict[str, Any]] = []
     layout = theme.layout(QUESTION, _quantity(descent, step), height=height) | {"hovermode": "closest"}
     if plane != "losses":

@@ -12,7 +12,7 @@ from mtlviz.figures import theme
 from mtlviz.figures.lines import Numbers
 
 if TYPE_CHECKING:
-    from mtlviz.pareto import Descent, Landscape, Objectives
+    from mtlviz.pareto import Descent, Landscape
 
 CONTOURS = ("loss 1", "loss 2", "average")
 LEVELS = 14  # contours; the same share of the plane lies between two neighbours
@@ -54,10 +54,10 @@ def loss_plane(descent: Descent, ranges: tuple[Range, Range], equal: Numbers) ->
     return Scene(below, [*marks, _starts(problem.own_losses(descent.starts))])
 
 
-@lru_cache(maxsize=64)
-def equal_weights(problem: Objectives) -> Numbers:
-    """The points (K, 2) where equal weights go, found once for a problem and its scale."""
-    return problem.minimisers(problem.scale)
+@lru_cache(maxsize=2)  # by identity: who scrubs through a descent, or draws its planes one by one, searches once
+def equal_weights(descent: Descent) -> Numbers:
+    """The points (K, 2) of the plane where equal weights go at the descent's scale."""
+    return descent.problem.minimisers(descent.problem.scale)
 
 
 def parameter_ranges(descent: Descent) -> tuple[Range, Range]:
