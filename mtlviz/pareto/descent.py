@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtlviz.errors import ParetoError
 from mtlviz.pareto.loop import OPTIMIZERS, trajectory
-from mtlviz.pareto.methods import Methods, Supplies, labelled, supplies
+from mtlviz.pareto.methods import Methods, Supplies, checked_seed, labelled, supplies
 from mtlviz.pareto.objectives import Objectives, points
 from mtlviz.pareto.problems import problem_of
 from mtlviz.pareto.result import Descent, Ends
@@ -20,6 +20,7 @@ from mtlviz.runlog.records import Floats
 from mtlviz.weighting.method import Weighting
 
 MOST_STEPS = 10_000_000
+MOST_KEPT = 20_000_000  # points of all trajectories together, 640 MB with their weights
 _FAR = 100.0  # of the size of the plane that is shown: beyond, a trajectory has diverged
 
 
@@ -48,8 +49,9 @@ def descend(
     one, (0.1, 1) for the toy and (1, 1) for the others. offset: added to both losses, for methods that need positive
     ones; by default that of the `Objectives`. steps: of each trajectory. lr: > 0. optimizer: "adam" (torch's defaults)
     or "sgd". points: how many points of a trajectory are kept at most, evenly, the first and last among them; None
-    keeps all. seed: of the methods that draw random numbers, the same numbers for every start. tolerance: how far from
-    the front a trajectory counts as on it, as a share of the front's diagonal, in own losses.
+    keeps all, up to 20 million of all trajectories. seed: of the methods that draw random numbers, the same numbers for
+    every start. tolerance: how far from the front a trajectory counts as on it, as a share of the front's diagonal, in
+    own losses.
 
     Raises: ParetoError for an unknown problem or optimizer, a start that is not finite or has not two coordinates, or a
     number out of range; WeightingError for an unknown method, or one that cannot descend on two objectives.
@@ -57,7 +59,9 @@ def descend(
     chosen = problem_of(problem, scale, offset)
     places = _checked_starts(chosen.starts if starts is None else starts)
     _check_numbers(steps, lr, optimizer, points, tolerance)
+    checked_seed(seed)
     weightings = labelled(methods)
+    _check_memory(len(weightings) * len(places), steps + 1 if points is None else min(points, steps + 1))
     supplied = [supplies(label, weighting, steps, seed) for label, weighting in weightings.items()]
     kept = _kept(steps, points)
     x = np.full((len(supplied), len(places), len(kept), 2), np.nan)
@@ -103,7 +107,10 @@ def _kept(steps: int, points: int | None) -> NDArray[np.int64]:
 
 
 def _checked_starts(starts: Any) -> Floats:
-    places = np.atleast_2d(np.ascontiguousarray(points(starts)))
+    try:
+        places = np.atleast_2d(points(starts))
+    except ParetoError as error:
+        raise ParetoError(f"starts: {error}") from error
     if places.ndim != 2 or len(places) == 0:
         raise ParetoError(f"starts are points of the plane, (N, 2); came the shape {np.shape(starts)}")
     broken = np.flatnonzero(~np.isfinite(places).all(axis=1))
@@ -124,6 +131,14 @@ def _check_numbers(steps: Any, lr: Any, optimizer: Any, points: Any, tolerance: 
         raise ParetoError(f"points must be a whole number from 2 up, or None for all, got {points!r}")
     if not _positive(tolerance):
         raise ParetoError(f"tolerance must be positive and finite, got {tolerance!r}")
+
+
+def _check_memory(trajectories: int, points: int) -> None:
+    if trajectories * points > MOST_KEPT:
+        raise ParetoError(
+            f"{trajectories} trajectories of {points:,} points each are more than fit in memory; give points, at most "
+            f"{MOST_KEPT // trajectories:,}"
+        )
 
 
 def _positive(value: Any) -> bool:

@@ -46,6 +46,13 @@ def _seen(
     return np.isfinite(gramian[0, 0] + gramian[1, 1] + gramian[0, 1] + losses[0] + losses[1])
 
 
+@njit(cache=True)
+def _ended(code: int, last: int, conflicts: int, sound: Floats, late: Floats) -> tuple[int, int, int]:
+    """What a trajectory returns that ends early; its last point goes to `late`."""
+    late[:] = sound
+    return code, last, conflicts
+
+
 @njit(
     _OUTCOME(
         _PROBLEM, _VECTOR, _VECTOR, float64, _KERNEL, _OBSERVER, _VECTOR, _MATRIX, _MATRIX, types.boolean,
@@ -63,26 +70,28 @@ def trajectory(
     """Descends from `start` (2,); returns how it ended, the last step that has weights, and the steps with a conflict.
 
     At the steps `kept` (K,), from 0 up, the point and its weights go to kept_x (K, 2) and kept_weights (K, 2), which
-    come full of NaN; the point after nine tenths of the steps goes to `late` (2,). draws (S + 1, D) for S steps: the
-    last point has weights too. limit: of |x_i|.
+    come full of NaN; the point after nine tenths of the steps goes to `late` (2,), or, where a trajectory ends early,
+    its last point with weights. draws (S + 1, D) for S steps: the last point has weights too. limit: of |x_i|.
     """
     steps = kept[-1]
-    nearly = steps - steps // 10
+    nearly = steps - max(steps // 10, 1)
     x, first, second = start.copy(), np.zeros(2), np.zeros(2)  # Adam's moments
     losses, gradients, gramian = np.empty(2), np.empty((2, 2)), np.empty((2, 2))
     present = np.ones(2, np.bool_)
+    sound = np.full(2, np.nan)
     conflicts, place = 0, 0
     decay1 = decay2 = 1.0
     for step in range(steps + 1):
         if not _seen(problem, problem_constants, x, scale, offset, losses, gradients, gramian):
-            return LEFT, step - 1, conflicts
+            return _ended(LEFT, step - 1, conflicts, sound, late)
         if step > 0:
             observer(losses, present, constants, state)
         if positive and min(losses[0], losses[1]) <= 0.0:
-            return NOT_POSITIVE, step - 1, conflicts
+            return _ended(NOT_POSITIVE, step - 1, conflicts, sound, late)
         weights = kernel(losses, gramian, present, constants, state, draws[step])
         if not np.isfinite(weights[0] + weights[1]):
-            return NO_WEIGHTS, step - 1, conflicts
+            return _ended(NO_WEIGHTS, step - 1, conflicts, sound, late)
+        sound[0], sound[1] = x[0], x[1]
         conflicts += gramian[0, 1] < 0.0
         if step == kept[place]:
             kept_x[place], kept_weights[place] = x, weights
@@ -99,7 +108,7 @@ def trajectory(
                 slope = first[i] / (1.0 - decay1) / (np.sqrt(second[i] / (1.0 - decay2)) + _EPSILON)
             x[i] -= lr * slope
         if step < steps and not (abs(x[0]) <= limit and abs(x[1]) <= limit):
-            return LEFT, step, conflicts
+            return _ended(LEFT, step, conflicts, sound, late)
     return FINE, steps, conflicts
 
 

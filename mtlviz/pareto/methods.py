@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlviz.errors import WeightingError
+from mtlviz.errors import ParetoError, WeightingError
 from mtlviz.pareto.loop import unobserved
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting import METHODS, named
@@ -57,6 +57,13 @@ def labelled(methods: Methods | str | Weighting) -> dict[str, Weighting]:
     if not listed:
         raise WeightingError(f"a descent needs one method or more; choose among {', '.join(_choices())}")
     return dict(zip(labels, listed, strict=True))
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed. Raises: ParetoError for something that is no whole number from 0."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ParetoError(f"seed must be a whole number from 0, got {seed!r}")
+    return int(seed)
 
 
 def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplies:

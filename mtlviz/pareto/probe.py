@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlviz.errors import ParetoError
 from mtlviz.pareto.loop import led_along
-from mtlviz.pareto.methods import Methods, labelled, supplies
+from mtlviz.pareto.methods import Methods, checked_seed, labelled, supplies
 from mtlviz.pareto.objectives import Objectives, points
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.method import Weighting
@@ -47,6 +47,7 @@ def probe(methods: Methods | str | Weighting, path: Any, problem: Objectives, *,
     places = np.ascontiguousarray(points(path))
     if places.ndim != 2 or len(places) == 0:
         raise ParetoError(f"a path has a point or more, (K, 2); came the shape {np.shape(path)}")
+    checked_seed(seed)
     weightings = labelled(methods)
     common = (problem.kernel, problem.constants(), np.array(problem.scale), problem.offset)
     weights = np.empty((len(weightings), 2))

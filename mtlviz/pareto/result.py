@@ -16,7 +16,8 @@ from mtlviz.runlog.records import Floats, Integers
 VERDICTS = ("on the front", "still moving", "stuck", "diverged", "undefined")
 ON_THE_FRONT, MOVING, STUCK, DIVERGED, UNDEFINED = VERDICTS
 
-STILL = 1e-3  # of the diagonal of the plane: who moves less in the last tenth of the steps has come to rest
+STILL = 1e-3  # of the diagonal of the plane: who moves less in the last tenth of the steps may have come to rest,
+SLOW = 0.1  # if that is also less than this part of its pace, which in a short run leads nowhere far
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class Ends:
     """How each of M × N trajectories ended.
 
     code (M, N): of `mtlviz.pareto.loop`. last (M, N): the last step with weights, -1 where there is none. conflicts
-    (M, N): the steps, up to the last, with a conflict. late (M, N, 2): the point after nine tenths of the steps.
+    (M, N): the steps, up to the last, with a conflict. late (M, N, 2): the point after nine tenths of the steps; where
+    a trajectory ended early, its last point, NaN if it had none.
     """
 
     code: Integers
@@ -85,16 +87,16 @@ class Descent:
     @cached_property
     def last(self) -> Floats:
         """The last point (M, N, 2) of each trajectory; NaN where there was none."""
-        place = np.maximum(np.isfinite(self.x[..., 0]).sum(axis=2) - 1, 0)
-        return np.take_along_axis(self.x, place[..., None, None], axis=2)[:, :, 0]
+        return np.where((self.ends.code == FINE)[..., None], self.x[:, :, -1], self.ends.late)
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """A row per (method, start), on the last point of each trajectory.
 
-        verdict: "on the front", within the tolerance; "still moving", over more than a thousandth of the plane's
-        diagonal in the last tenth of the steps; "stuck", at rest elsewhere; "diverged", far out of the plane or not a
-        number; "undefined", where the method has no weights. detail says of the last two where and why.
+        verdict: "on the front", within the tolerance; "stuck", at rest elsewhere: in the last tenth of the steps it
+        came no farther than a thousandth of the plane's diagonal, and less than a tenth as far as its pace would lead,
+        which is lr a step under Adam and its own mean under SGD; "still moving", if not; "diverged", far out of the
+        plane or not a number; "undefined", where the method has no weights. detail says of the last two where and why.
         distance_to_front: in the plane of own losses. distance_to_best: in the plane of parameters, to the nearest
         best-average point. gap: how far the mean of the own losses lies above the best. conflict_rate: the share of
         the steps at which the gradients conflict. last_step: the last with weights, -1 where there is none.
@@ -141,7 +143,10 @@ class Descent:
     def _verdicts(self, distance: Floats) -> NDArray[np.object_]:
         (low1, high1), (low2, high2) = self.problem.bounds
         moved = np.hypot(*np.moveaxis(self.last - self.ends.late, -1, 0))
-        still = moved <= STILL * np.hypot(high1 - low1, high2 - low2)
+        way = np.hypot(*np.moveaxis(self.last - self.starts, -1, 0))
+        pace = self.lr if self.optimizer == "adam" else way / self.steps
+        far = np.minimum(STILL * np.hypot(high1 - low1, high2 - low2), SLOW * pace * max(self.steps // 10, 1))
+        still = moved <= far
         near = distance <= self.tolerance * np.hypot(*np.ptp(self.problem.front, axis=0))
         verdict = np.where(near, ON_THE_FRONT, np.where(still, STUCK, MOVING)).astype(object)
         verdict[self.ends.code == LEFT] = DIVERGED
