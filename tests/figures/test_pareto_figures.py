@@ -123,12 +123,26 @@ def test_the_mark_at_an_end_is_the_verdict() -> None:
 
 
 def test_a_diverged_trajectory_is_marked_where_it_leaves_the_plane() -> None:
-    found = descent("quadratics", ("equal",), optimizer="sgd", scale=(900.0, 1.0))
+    found = descent("quadratics", ("equal",), optimizer="sgd", scale=(230.0, 1.0))
+    assert (np.abs(found.last) > 3).any(axis=-1).all()  # the last point lies outside
     assert (found.verdicts.verdict == "diverged").all()
     marks = ends(figures.pareto_trajectories(found), "equal")
     (low, high), _ = found.problem.bounds
     assert (np.abs(np.stack([marks.x, marks.y])) <= max(-low, high)).all()
     assert set(marks.marker.symbol) == {MARKS["diverged"]}
+
+
+def test_bands_meet_and_reach_the_end_whatever_is_kept() -> None:
+    found = descent()
+    for step in (None, 703):
+        figure = figures.pareto_trajectories(found, kept=np.zeros(found.x.shape[:3], bool), step=step)
+        for m, method in enumerate(METHODS):
+            parts = [stretches(trace) for trace in lines(figure, method)]
+            for n in range(len(found.starts)):
+                np.testing.assert_array_equal(parts[0][n][0, :2], found.starts[n])
+                np.testing.assert_array_equal(parts[-1][n][-1, :2], found.last[m, n])
+                for early, late in pairwise(parts):
+                    np.testing.assert_array_equal(early[n][-1], late[n][0])
 
 
 def test_a_step_shows_a_dot_each_and_what_comes_after_faint() -> None:
