@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlviz.errors import ParetoError
+from mtlviz.pareto.kernels import PLANE, Handed
 from mtlviz.pareto.loop import OPTIMIZERS, trajectory
 from mtlviz.pareto.methods import Methods, Supplies, checked_seed, labelled, supplies
 from mtlviz.pareto.objectives import Objectives, points
@@ -68,7 +69,7 @@ def descend(
     weights = np.full_like(x, np.nan)
     late = np.full((len(supplied), len(places), 2), np.nan)
     limit = _FAR * max(abs(bound) for bounds in chosen.bounds for bound in bounds)
-    common = (chosen.kernel, chosen.constants(), np.array(chosen.scale), chosen.offset)
+    common = (Handed(chosen.kernel, PLANE), chosen.constants(), np.array(chosen.scale), chosen.offset)
 
     def run(job: tuple[int, int]) -> tuple[int, int, int]:
         method, start = job

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mtlviz.errors import ParetoError, WeightingError
+from mtlviz.pareto.kernels import Handed
 from mtlviz.pareto.loop import unobserved
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting import METHODS, named
-from mtlviz.weighting.kernels import SIGNATURE
+from mtlviz.weighting.kernels import OBSERVED, SIGNATURE
 from mtlviz.weighting.method import Method, Weighting
 
 Methods = Mapping[str, "str | Weighting"] | Iterable["str | Weighting"]
@@ -29,8 +30,8 @@ _TRIAL = np.array([1e6, 1e6]), np.array([[2.0, 0.1], [0.1, 3.0]])  # harmless fo
 class Supplies:
     """What the compiled loop needs of one method, for one descent."""
 
-    kernel: Any
-    observer: Any
+    kernel: Handed
+    observer: Handed
     constants: Floats
     state: Floats  # fresh; to be copied for each trajectory
     draws: Floats  # (S, D)
@@ -83,9 +84,8 @@ def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplie
         raise WeightingError(
             f"{label} needs a compiled kernel for the descent: decorate it with mtlviz.weighting.kernels.kernel"
         )
-    return Supplies(
-        weighting.kernel, weighting.observer or unobserved, constants, state, draws, bool(weighting.positive)
-    )
+    observer = Handed(weighting.observer or unobserved, OBSERVED)
+    return Supplies(Handed(weighting.kernel, SIGNATURE), observer, constants, state, draws, bool(weighting.positive))
 
 
 def _choices() -> list[str]:
