@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
@@ -41,14 +40,6 @@ def preferred_of_two(preference: Floats) -> tuple[float, float]:
     if len(preference) != 2:
         raise ValueError("preference needs a number for each task")
     return preference[0], preference[1]
-
-
-@njit(cache=True)
-def spread(among: Floats, tasks: NDArray[np.intp], count: int) -> Floats:
-    """The weights (T,) = (count,) of all tasks, from those of `tasks` (n,); 0 for the others."""
-    weights = np.zeros(count)
-    weights[tasks] = among
-    return weights
 
 
 class PreferenceWeighting(Weighting, abstract=True):
