@@ -74,9 +74,10 @@ def equity_map(frame: pd.DataFrame, *, outcome: str = "best") -> go.Figure:
     if outcome not in OUTCOMES:
         choices = " or ".join(f"outcome={name!r}" for name in OUTCOMES)
         raise FrameError(f"figures.equity_map needs {choices}, but outcome is {outcome!r}.")
-    question = "Does the verdict depend on EMTL's constants?"
     needed(frame, ("beta", "rho", *COUNTS), "equity_map", "reached")
     varied = [name for name in VARIED if name in frame.columns]
+    formed = {"rate", "merge"} & set(varied)
+    question = f"Does the verdict depend on EMTL's {'form' if formed else 'constants'}?"
     single(frame, ("beta", "rho", *varied), "equity_map")
     if frame.empty:
         return theme.noted(question, EMTL_SAYS, "No run yet.")
@@ -88,8 +89,9 @@ def equity_map(frame: pd.DataFrame, *, outcome: str = "best") -> go.Figure:
         at = np.searchsorted(betas, part["beta"]), np.searchsorted(rhos, part["rho"])
         data.append(_heat(_cells(part, at, outcome, len(betas), len(rhos)), panel, *ticks, "β = %{y}, ρ = %{x}"))
         titles.append(", ".join(_said(name, value) for name, value in zip(varied, key, strict=True)))
-    says = f"runs {OUTCOMES[outcome]}, of {_of(frame)} each; β = 1 is MGDA<br>{EMTL_SAYS}"
-    axes = _grid(titles, ("radius ρ", "merge coefficient β"), ticks)
+    mgda = "; β = 1 is MGDA" if 1.0 in betas else ""
+    says = f"runs {OUTCOMES[outcome]}, of {_of(frame)} each{mgda}<br>{EMTL_SAYS}"
+    axes = _grid(titles, ("radius ρ", "merge β"), ticks)
     return theme.figure(data, theme.layout(question, says, legend=False) | axes)
 
 
@@ -167,7 +169,8 @@ def _grid(titles: Sequence[str], axes: tuple[str, str], ticks: tuple[list[str], 
     """Return the height, the axes of the panels and the names above them."""
     columns, body = min(COLUMNS, len(titles)), ROW * len(ticks[1])
     deep = -(-len(titles) // columns)
-    plot = deep * (ABOVE + body) + (deep - 1) * BELOW
+    above = ABOVE if any(titles) else 0
+    plot = deep * (above + body) + (deep - 1) * BELOW
     wide = (1 - ASIDE * (columns - 1)) / columns
     written = [{"tickmode": "array", "tickvals": np.arange(len(some)), "ticktext": some} for some in ticks]
     plain: dict[str, Any] = {"showgrid": False, "zeroline": False}
@@ -177,7 +180,7 @@ def _grid(titles: Sequence[str], axes: tuple[str, str], ticks: tuple[list[str], 
     for index, title in enumerate(titles):
         row, column = divmod(index, columns)
         suffix = "" if index == 0 else str(index + 1)
-        left, top = column * (wide + ASIDE), 1 - (row * (ABOVE + body + BELOW) + ABOVE) / plot
+        left, top = column * (wide + ASIDE), 1 - (row * (above + body + BELOW) + above) / plot
         x = plain | written[0] | {"domain": [left, left + wide], "anchor": f"y{suffix}", "type": "linear"}
         y = plain | written[1] | {"domain": [max(0.0, top - body / plot), top], "anchor": f"x{suffix}"}
         y |= {"range": [len(ticks[1]) - 0.5, -0.5], "automargin": True, "showticklabels": column == 0}
@@ -185,6 +188,8 @@ def _grid(titles: Sequence[str], axes: tuple[str, str], ticks: tuple[list[str], 
             y["title"] = {"text": axes[1], "standoff": 6, "font": {"size": 11}}
         layout[f"xaxis{suffix}"] = x | {"title": {"text": axes[0], "standoff": 6, "font": {"size": 11}}}
         layout[f"yaxis{suffix}"] = y
+        if not title:
+            continue
         place = {"x": 0, "xref": f"x{suffix} domain", "y": 1, "yref": f"y{suffix} domain", "xanchor": "left"}
         look = {"yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
         annotations.append(place | look | {"text": f"<b>{title}</b>"})

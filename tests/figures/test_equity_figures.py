@@ -109,10 +109,15 @@ def test_a_group_without_runs_is_an_empty_cell() -> None:
 
 
 def test_a_map_has_a_panel_for_what_else_varies() -> None:
-    assert len(figures.equity_map(constants()).data) == 1
+    alone = figures.equity_map(constants())
+    assert len(alone.data) == 1
+    assert not alone.layout.annotations
+    assert "MGDA" not in alone.layout.meta["quantity"]  # there is no β = 1
+    assert "constants" in alone.layout.meta["question"]
     scaled = figures.equity_map(constants("scale"))
     assert [a.text for a in scaled.layout.annotations] == [f"<b>loss 1 × {s}</b>" for s in ("0.1", "1", "10")]
     formed = figures.equity_map(constants("rate", "merge"))
+    assert "form" in formed.layout.meta["question"]
     assert [a.text for a in formed.layout.annotations] == [
         f"<b>{rate}, {merge}</b>" for rate in ("r = L / ‖g‖", "r = α L / ‖g‖") for merge in ("product", "sum")
     ]
@@ -135,6 +140,11 @@ def test_panels_do_not_overlap() -> None:
             assert 0 <= bottom < top <= 1
             for other in boxes[:i]:
                 assert left >= other[1] or right <= other[0] or top <= other[2] or bottom >= other[3]
+
+
+def test_a_map_says_which_row_is_the_method_inside() -> None:
+    whole = constants().replace({"beta": {0.9: 1.0}})
+    assert "β = 1 is MGDA" in figures.equity_map(whole).layout.meta["quantity"]
 
 
 def test_a_map_shows_either_outcome_and_no_other() -> None:
