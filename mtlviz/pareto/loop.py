@@ -47,6 +47,12 @@ def _seen(
 
 
 @njit(cache=True)
+def _flushed(value: float) -> float:
+    """The value, or 0 where it is so small that processors reckon with it many times slower, and Adam cannot see it."""
+    return value if abs(value) > 1e-250 else 0.0
+
+
+@njit(cache=True)
 def _ended(code: int, last: int, conflicts: int, sound: Floats, late: Floats) -> tuple[int, int, int]:
     """What a trajectory returns that ends early; its last point goes to `late`."""
     late[:] = sound
@@ -98,13 +104,13 @@ def trajectory(
             place += 1
         if step == nearly:
             late[:] = x
-        decay1 *= _BETA1
-        decay2 *= _BETA2
+        decay1 = _flushed(decay1 * _BETA1)
+        decay2 = _flushed(decay2 * _BETA2)
         for i in range(2):
             slope = weights[0] * gradients[0, i] + weights[1] * gradients[1, i]
             if adam:
-                first[i] += (1.0 - _BETA1) * (slope - first[i])
-                second[i] += (1.0 - _BETA2) * (slope * slope - second[i])
+                first[i] = _flushed(first[i] + (1.0 - _BETA1) * (slope - first[i]))
+                second[i] = _flushed(second[i] + (1.0 - _BETA2) * (slope * slope - second[i]))
                 slope = first[i] / (1.0 - decay1) / (np.sqrt(second[i] / (1.0 - decay2)) + _EPSILON)
             x[i] -= lr * slope
         if step < steps and not (abs(x[0]) <= limit and abs(x[1]) <= limit):
