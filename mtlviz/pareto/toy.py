@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from mtlviz.pareto.kernels import plane_kernel
 from mtlviz.pareto.objectives import Objectives
@@ -14,26 +15,45 @@ from mtlviz.runlog.records import Floats
 LEAST = 5e-6  # of the argument of the logarithm, as in the authors' code
 
 
+@njit(cache=True)
+def _walls(x: Floats, c: float, slope: float, losses: Floats, gradients: Floats) -> None:
+    """Adds c f_t; slope is dc/dx₂."""
+    turn = 2.0 * c / (1.0 + c * c)  # tanh x₂, from c = tanh x₂/2
+    bend = (1.0 - c * c) / (1.0 + c * c)  # its slope is bend²
+    for t in range(2):
+        towards = 1.0 - 2.0 * t
+        inner = 0.5 * (-x[0] - 7.0 + 10.0 * t) + towards * turn + 2.0 * t
+        size = max(abs(inner), LEAST)
+        f = math.log(size) + 6.0
+        f_slope = c * np.sign(inner) / size if abs(inner) >= LEAST else 0.0
+        losses[t] += c * f
+        gradients[t, 0] -= 0.5 * f_slope
+        gradients[t, 1] += slope * f + f_slope * towards * bend * bend
+
+
+@njit(cache=True)
+def _bowls(x: Floats, c: float, slope: float, losses: Floats, gradients: Floats) -> None:
+    """Adds c q_t; slope is dc/dx₂."""
+    down = x[1] + 8.0
+    for t in range(2):
+        aside = x[0] - 7.0 + 14.0 * t
+        q = (aside * aside + 0.1 * down * down) / 10.0 - 20.0
+        losses[t] += c * q
+        gradients[t, 0] += 0.2 * c * aside
+        gradients[t, 1] += slope * q + 0.02 * c * down
+
+
 @plane_kernel
 def toy(x: Floats, constants: Floats, losses: Floats, gradients: Floats) -> None:
     """L_t = c₁ f_t + c₂ q_t; at its seams the gradient of torch.clamp, which passes at the bound."""
     gate = math.tanh(0.5 * x[1])
     slope = 0.5 * (1.0 - gate * gate)
-    c1, c2 = max(gate, 0.0), max(-gate, 0.0)
-    c1_slope, c2_slope = slope if gate >= 0.0 else 0.0, -slope if gate <= 0.0 else 0.0
-    turn = math.tanh(x[1])
-    bend = 1.0 - turn * turn
-    for t in range(2):
-        towards = 1.0 - 2.0 * t
-        inner = 0.5 * (-x[0] - 7.0) + turn if t == 0 else 0.5 * (-x[0] + 3.0) - turn + 2.0
-        size = max(abs(inner), LEAST)
-        f = math.log(size) + 6.0
-        f_slope = np.sign(inner) / size if abs(inner) >= LEAST else 0.0
-        aside, down = x[0] - 7.0 * towards, x[1] + 8.0
-        q = (aside * aside + 0.1 * down * down) / 10.0 - 20.0
-        losses[t] = c1 * f + c2 * q
-        gradients[t, 0] = -0.5 * c1 * f_slope + 0.2 * c2 * aside
-        gradients[t, 1] = c1_slope * f + c1 * f_slope * towards * bend + c2_slope * q + 0.02 * c2 * down
+    losses[:] = 0.0
+    gradients[:] = 0.0
+    if gate >= 0.0:
+        _walls(x, gate, slope, losses, gradients)
+    if gate <= 0.0:
+        _bowls(x, -gate, -slope, losses, gradients)
 
 
 @dataclass(frozen=True, kw_only=True)
