@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,12 @@ from mtlviz.widgets.descents import Settings, Start
 from mtlviz.widgets.pareto_presets import PRESETS
 
 STEPS = (100, 300, 1_000, 3_000, 5_000, 10_000, 20_000, 35_000, 50_000, 100_000)
+RATES = (*(float(f"{digit}e{power}") for power in range(-5, 0) for digit in (1, 2, 3, 5, 7)), 1.0)
+_TENTH = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.24, 2.5, 2.8, 3.15, 3.55, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9)  # Renard's R20
+SCALES = (*(float(f"{digit}e{power}") for power in (-2, -1, 0, 1) for digit in _TENTH), 100.0)
+CONDITIONINGS = (*(scale for scale in SCALES if scale >= 1), *(10 * scale for scale in SCALES if scale > 10))
+OFFSETS = tuple(half / 2 for half in range(101))
+ANGLES = tuple(map(float, range(181)))
 SHAPES = ("angle", "conditioning")  # settings that some problems have
 
 _ROW = {"flex_flow": "row wrap", "align_items": "center", "width": "auto"}
@@ -64,19 +69,14 @@ class ParetoControls(ipywidgets.VBox):
         self.problem = _dropdown([(problem.title, name) for name, problem in self.problems.items()], "Problem", "330px")
         self.contours = _dropdown(CONTOURS, "Contours", "160px")
         self.optimizer = _dropdown(OPTIMIZERS, "Optimizer", "150px")
-        self.steps = ipywidgets.SelectionSlider(
-            options=_counts(STEPS), description="Steps", continuous_update=False, **_sized("250px", "44px")
+        self.steps = _choice("Steps", STEPS, "250px", "44px")
+        self.lr = _choice("Learning rate", RATES, "310px", "88px")
+        self.scale = tuple(_choice(f"Scale of loss {t}", SCALES, "320px", "98px") for t in (1, 2))
+        self.offset = _choice(
+            "Offset", OFFSETS, "260px", "44px", "added to both losses, for methods that need them above 0"
         )
-        self.lr = _log_slider("Learning rate", -5, 0, "320px", "88px")
-        self.scale = tuple(_log_slider(f"Scale of loss {t}", -2, 2, "330px", "98px") for t in (1, 2))
-        self.offset = ipywidgets.FloatSlider(
-            min=0.0, max=50.0, step=0.5, description="Offset", readout_format=".3g", **_sized("260px", "44px")
-        )
-        self.offset.tooltip = "added to both losses, for methods that need losses above 0"
-        self.angle = ipywidgets.FloatSlider(
-            min=0.0, max=180.0, step=1.0, description="Angle °", readout_format=".0f", **_sized("270px", "50px")
-        )
-        self.conditioning = _log_slider("Conditioning", 0, 3, "300px", "82px")
+        self.angle = _choice("Angle °", ANGLES, "270px", "50px")
+        self.conditioning = _choice("Conditioning", CONDITIONINGS, "290px", "82px")
         self.reset = ipywidgets.Button(
             description="Starts back",
             icon="undo",
@@ -85,8 +85,8 @@ class ParetoControls(ipywidgets.VBox):
         )
         self.play = ipywidgets.Play(interval=120, layout=ipywidgets.Layout(width="auto"))
         self.time = ipywidgets.IntSlider(description="Step", **_sized("auto", "36px", flex="1 1 260px"))
-        self.method = _dropdown((), "Arrows along", "230px", "82px")
-        self.start = _dropdown((), "from start", "140px", "66px")
+        self.method = _dropdown((), "Arrows along", "250px", "90px")
+        self.start = _dropdown((), "from start", "140px", "72px")
         self._link = ipywidgets.jslink((self.play, "value"), (self.time, "value"))
         self.when = _row(self.play, self.time, self.method, self.start)
         super().__init__(self._rows())
@@ -113,13 +113,11 @@ class ParetoControls(ipywidgets.VBox):
             for name, button in self.methods.items():
                 button.value = name in settings.methods
             self.problem.value, self.contours.value, self.optimizer.value = problem.name, contours, settings.optimizer
-            self.steps.options = _counts(sorted({*STEPS, settings.steps}))
-            self.steps.value = settings.steps
+            _put(self.steps, settings.steps)
             _put(self.lr, settings.lr)
             for slider, factor in zip(self.scale, problem.scale, strict=True):
                 _put(slider, factor)
-            self.offset.min, self.offset.max = min(0.0, problem.offset), max(50.0, problem.offset)
-            self.offset.value = problem.offset
+            _put(self.offset, problem.offset)
             self._take_shape(problem)
             self._problem, self.starts, self._first_starts = problem, settings.starts, settings.starts
             self._follow_settings()
@@ -257,21 +255,23 @@ def _dropdown(options: Sequence[Any], name: str, width: str, label: str = "66px"
     return ipywidgets.Dropdown(options=options, description=name, **_sized(width, label))
 
 
-def _log_slider(name: str, low: int, high: int, width: str, label: str) -> ipywidgets.FloatLogSlider:
-    return ipywidgets.FloatLogSlider(
-        base=10, min=low, max=high, step=0.02, value=1.0, description=name, readout_format=".3g", **_sized(width, label)
-    )
+def _choice(
+    name: str, values: Sequence[float], width: str, label: str, tip: str | None = None
+) -> ipywidgets.SelectionSlider:
+    """A slider over these numbers exactly, where a logarithmic one would round 0.005 to 10 ** -2.3."""
+    return ipywidgets.SelectionSlider(options=_written(values), description=name, tooltip=tip, **_sized(width, label))
 
 
-def _put(slider: ipywidgets.FloatSlider | ipywidgets.FloatLogSlider, value: float) -> None:
-    """Sets the value, also one that lies outside of the slider's range."""
-    place = math.log10(value) if isinstance(slider, ipywidgets.FloatLogSlider) else value
-    slider.min, slider.max = min(slider.min, place), max(slider.max, place)
+def _put(slider: ipywidgets.SelectionSlider, value: float) -> None:
+    """Sets the value, also one that the slider does not have so far."""
+    known = [number for _, number in slider.options]
+    if value not in known:
+        slider.options = _written(sorted([*known, value]))
     slider.value = value
 
 
-def _counts(steps: Sequence[int]) -> list[tuple[str, int]]:
-    return [(f"{count:,}", count) for count in steps]
+def _written(values: Sequence[float]) -> list[tuple[str, float]]:
+    return [(f"{value:,}" if isinstance(value, int) else f"{value:.4g}", value) for value in values]
 
 
 def _offer(dropdown: ipywidgets.Dropdown, options: Sequence[Any]) -> None:

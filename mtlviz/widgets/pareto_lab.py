@@ -54,6 +54,7 @@ class ParetoLab(ipywidgets.VBox):
     """
 
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
+    _publisher: Publisher | None = None  # begins when everything that it writes is there
 
     def __init__(
         self,
@@ -99,7 +100,6 @@ class ParetoLab(ipywidgets.VBox):
         for view in self._views:
             view.on_picture(self._took_picture)
         self._wish = self.controls.wish()
-        self._publisher: Publisher | None = None  # there while a first refresh is made
         self._publisher = Publisher(self._refresh, self._show_trouble, name=THREAD)
 
     @classmethod
@@ -137,13 +137,13 @@ class ParetoLab(ipywidgets.VBox):
 
     def close(self) -> None:
         """Ends the thread and every view."""
-        self._closed = True
         if self._publisher is not None:
+            self._closed = True
             self._publisher.close()
-        with self._rest:
-            self._rest.notify_all()
-        for part in (*self.children, *self._views, self.table):
-            part.close()
+            with self._rest:
+                self._rest.notify_all()
+            for part in (*self.children, *self._views, self.table):
+                part.close()
         super().close()
 
     def _ipython_display_(self) -> None:
@@ -232,14 +232,11 @@ class ParetoLab(ipywidgets.VBox):
         moment = self._descents.moment(wish.settings, method, start, step)
         at = f"step {step:,} of {method} from start {start + 1}"
         self.directions.show(figures.update_directions(moment, at=at, colours=self._colours))
-        self.table.value = pareto_table.table(self._descent, self._colours)
+        self.table.value = pareto_table.table(self._descent, self._colours, self._descents.notes)
 
     def _say(self, wish: Wish) -> None:
-        if wish.settings.methods:
-            told = pareto_table.status(self._descents.work, self.waits, self._descents.notes)
-        else:
-            told = "Choose a method."
-        self.status.value = told
+        chosen = bool(wish.settings.methods)
+        self.status.value = pareto_table.status(self._descents.work, self.waits) if chosen else "Choose a method."
 
     def _waited(self, ticket: int) -> bool:
         """Whether the browser has told how long this move took in both planes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,8 +24,8 @@ _HEADINGS = (
 )
 
 
-def table(descent: Descent, colours: Mapping[str, int]) -> str:
-    """A row per method as HTML: its starts on the front, its means, and why starts are undefined or diverged."""
+def table(descent: Descent, colours: Mapping[str, int], notes: Collection[str]) -> str:
+    """A row per method as HTML: its starts on the front, its means, why starts are undefined or diverged, and notes."""
     head = "".join(
         f'<th style="text-align:{side}" title="{html.escape(tip)}">{name}</th>' for name, side, tip in _HEADINGS
     )
@@ -34,19 +34,22 @@ def table(descent: Descent, colours: Mapping[str, int]) -> str:
     for method, (distance, gap, conflict) in zip(descent.methods, means, strict=True):
         verdicts = descent.verdicts[descent.verdicts["method"] == method]
         shown = (_number(distance), _number(gap), f"{conflict:.0%}" if np.isfinite(conflict) else "–")
-        cells = [_named(method, colours), _reached(verdicts["verdict"].astype(str).tolist())]
+        ends = verdicts["verdict"].astype(str).tolist()
+        cells = [_named(method, colours), _reached(ends)]
         left = "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
         right = "".join(f'<td style="text-align:right">{cell}</td>' for cell in shown)
         rows.append(f"<tr>{left}{right}</tr>")
-        details = {detail: None for detail in verdicts["detail"] if detail}
-        if details:
-            rows.append(f'<tr><td></td><td colspan="4" style="text-align:left">{_why(details)}</td></tr>')
+        said = [*_why(method, ends, verdicts["detail"])]
+        said += [note for note in notes if note.startswith(f"{method}:")]
+        rows += [
+            f'<tr><td colspan="5" style="text-align:left"><small>{html.escape(what)}</small></td></tr>' for what in said
+        ]
     style = "border-collapse:collapse;line-height:1.5;font-size:13px;width:100%"
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<table class="mtlviz-table" style="{style}">{body}</table>'
 
 
-def status(work: Work | None, waits: Sequence[float], notes: Collection[str]) -> str:
+def status(work: Work | None, waits: Sequence[float]) -> str:
     """What was measured, as HTML: the last computation, and how long the picture took to follow the mouse."""
     said = []
     if work is not None:
@@ -56,8 +59,7 @@ def status(work: Work | None, waits: Sequence[float], notes: Collection[str]) ->
         recent = waits[-RECENT:]
         middle = _milliseconds(statistics.median(recent))
         said.append(f"the picture follows the mouse after {middle} (median of {len(recent)})")
-    text = html.escape("; ".join(said))
-    return text + "".join(f"<br><small>{html.escape(note)}</small>" for note in notes)
+    return html.escape("; ".join(said))
 
 
 def answered(first: Sequence[Wait], second: Sequence[Wait]) -> list[float]:
@@ -78,8 +80,12 @@ def _reached(verdicts: Sequence[str]) -> str:
     return f"<b>{verdicts.count(VERDICTS[0])}</b> of {len(verdicts)}" + (f" · {others}" if others else "")
 
 
-def _why(details: Mapping[str, None]) -> str:
-    return "<br>".join(f"<small>{html.escape(detail)}</small>" for detail in list(details)[:2])
+def _why(method: str, verdicts: Sequence[str], details: Iterable[str]) -> Iterator[str]:
+    """How many starts are undefined or diverged, and why the first of them is."""
+    first = {verdict: detail for verdict, detail in reversed([*zip(verdicts, details, strict=True)]) if detail}
+    for verdict, detail in first.items():
+        counted = f"{verdicts.count(verdict)} of {len(verdicts)} {verdict}"
+        yield f"{method}: {counted}: {detail.removeprefix(f'{method} ')}"
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,104 @@
+"""What the questions of the Pareto lab claim, held against what comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtlviz import pareto
+from mtlviz.pareto import Descent
+from mtlviz.widgets.pareto_presets import PRESETS
+
+pytestmark = pytest.mark.filterwarnings("ignore:bandit_mtl")
+
+
+def answer(name: str, **changes: Any) -> Descent:
+    """The descent of a preset, with other settings where these say so."""
+    settings = dict(PRESETS[name].settings) | changes
+    return pareto.descend(settings.pop("methods"), settings.pop("starts", None), settings.pop("problem"), **settings)
+
+
+def reached(descent: Descent) -> dict[str, int]:
+    return descent.summary.set_index("method").on_the_front.astype(int).to_dict()
+
+
+def ends(descent: Descent, method: str) -> np.ndarray:
+    """x1 of the last points of a method (N,): the Pareto sets of quadratics and Fonseca-Fleming run along it."""
+    return descent.last[descent.methods.index(method), :, 0]
+
+
+def test_preset_conflict() -> None:
+    descent = answer("conflict")
+    counts = reached(descent)
+    assert (counts["imtl_g"], counts["nash_mtl"], counts["equal"]) == (5, 5, 4)
+    verdicts = descent.verdicts.set_index(["method", "start"]).verdict
+    for method in ("equal", "pcgrad", "cagrad"):
+        assert verdicts[method, 3] in ("still moving", "stuck")
+        assert 4 < ends(descent, method)[2] < 7  # the valley on the right, at the x1 of its floor
+    diamond = descent.problem.minimisers(descent.problem.scale)
+    np.testing.assert_allclose(ends(descent, "equal")[[0, 1, 3, 4]], diamond[0, 0], atol=0.01)
+    assert descent.problem.distance_to_best(diamond) > 5
+
+
+def test_preset_hundredfold() -> None:
+    descent, level = answer("hundredfold"), answer("hundredfold", scale=(1.0, 1.0))
+    for method in ("equal", "cagrad"):
+        assert (ends(descent, method) > 0.85).all()  # the minimum of loss 1 is at 1
+        assert np.abs(ends(level, method)).max() < 0.05
+    assert (ends(descent, "bandit_mtl") > 0.5).all()
+    assert ends(descent, "mgda").mean() < ends(level, "mgda").mean() - 0.3
+    moved = np.abs(ends(descent, "nash_mtl") - ends(level, "nash_mtl"))
+    assert moved[[0, 2, 3, 4]].max() < 0.01 < 0.5 < moved[1]
+    assert descent.starts[1, 0] == 0  # between the bowls
+
+
+def test_preset_concave() -> None:
+    for scale in (0.01, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0):
+        descent = answer("concave", scale=(scale, 1.0))
+        assert np.abs(ends(descent, "equal")).min() > 0.6  # the front ends at ±0.707
+        assert reached(descent)["equal"] == 5
+    sides = [np.sign(ends(answer("concave", scale=(scale, 1.0)), "equal")) for scale in (0.1, 10.0)]
+    assert (sides[0] == -1).all()
+    assert (sides[1] == 1).all()
+    level = answer("concave")
+    for method in ("mgda", "nash_mtl"):
+        middle = np.abs(ends(level, method)) < 0.5
+        assert middle.any()
+        gaps = level.verdicts.query("method == @method").gap.to_numpy()
+        assert gaps[middle].min() > 0.01  # worse for the average than the ends, whose gap is 0
+    assert level.summary.set_index("method").gap["equal"] < 1e-3
+
+
+def test_preset_scale_free() -> None:
+    large, level, small = (answer("scale_free", scale=(scale, 1.0)) for scale in (100.0, 1.0, 0.01))
+    for other in (level, small):
+        moved = np.hypot(*np.moveaxis(other.last - large.last, -1, 0)).max(axis=1)
+        away = dict(zip(large.methods, moved, strict=True))
+        assert max(away[name] for name in ("nash_mtl", "imtl_g", "gls", "famo")) < 0.05
+        assert min(away[name] for name in ("equal", "cagrad", "pcgrad", "mgda")) > 0.2
+
+
+def test_preset_where_mgda_stops() -> None:
+    descent = answer("where_mgda_stops")
+    assert reached(descent) == {"mgda": 8, "equal": 8}
+    assert np.ptp(ends(descent, "equal")) < 0.01
+    assert len(np.unique(ends(descent, "mgda").round(1))) >= 5
+    rescaled = answer("where_mgda_stops", scale=(0.01, 1.0))
+    assert np.abs(ends(rescaled, "mgda") - ends(descent, "mgda")).max() > 0.5
+    directions = -np.einsum("mnt,mnti->mni", descent.weights[:, :, -1], descent.problem.gradients(descent.last))
+    assert np.linalg.norm(directions[0], axis=1).max() < 0.05  # its update vanishes there
+
+
+def test_preset_optimizer() -> None:
+    sgd, adam, faster = answer("optimizer"), answer("optimizer", optimizer="adam"), answer("optimizer", lr=0.05)
+    counts = reached(sgd)
+    assert counts.pop("nash_mtl") == 5
+    assert max(counts.values()) < 5
+    assert counts["mgda"] == 2
+    assert {name for name, count in reached(adam).items() if count < 5} == {"equal"}
+    assert reached(faster)["mgda"] > 2
+    (low, high), _ = faster.problem.bounds
+    assert np.abs(ends(faster, "equal")).max() > 2 * high
+    assert low == -high
