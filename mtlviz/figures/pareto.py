@@ -54,7 +54,7 @@ def pareto_trajectories(
             contours lies the same share of the plane, since the losses of steep walls would take all of an even scale.
         step: show the trajectories as they stand at this step, a dot each; what comes after is faint. None: the end.
         landscape: `descent.problem.landscape()`, kept by who draws often; None computes it.
-        kept: the points (M, N, K) that are drawn, as `mtlviz.pareto.thinned` chooses them for a screen; None: all.
+        kept: the points (M, N, K) that are drawn, None: those that a screen can show apart.
         colours: the place of each method in the house's colours, so that a method keeps its colour when others are
             left out; None: its place in the descent. A method that the mapping lacks comes after all that it has.
         height: of the figure, in pixels.
@@ -66,7 +66,7 @@ def pareto_trajectories(
         FrameError: not a descent, an unknown plane or contours, a step that is no number, or a mask of another shape.
     """
     _check(descent, plane, contours, step, kept)
-    path = Path.of(descent, step, kept)
+    path = Path.of(descent, step, descent.shown if kept is None else kept)
     named = pens(descent.methods, colours)
     equal = equal_weights(descent)
     data: list[dict[str, Any]] = []

@@ -23,8 +23,6 @@ Methods = Mapping[str, "str | Weighting"] | Iterable["str | Weighting"]
 REFUSED = frozenset({"graddrop", "adatask"})
 """The methods whose update is no weighted sum of the task gradients; known without importing them and torch."""
 
-_TRIAL = np.array([1e6, 1e6]), np.array([[2.0, 0.1], [0.1, 3.0]])  # harmless for every method that fits two objectives
-
 
 @dataclass(frozen=True)
 class Supplies:
@@ -76,8 +74,6 @@ def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplie
     try:
         weighting.prepare((1, 1))
         constants, state, draws = weighting.fresh(2, steps + 1, seed=seed)
-        weighting.reset(seed)
-        weighting(*_TRIAL)
     except WeightingError as error:
         raise WeightingError(f"{label} cannot descend on two objectives: {error}") from error
     if SIGNATURE not in getattr(weighting.kernel, "nopython_signatures", ()):

@@ -18,6 +18,7 @@ Range = tuple[float, float]
 
 FRONT_POINTS = 2001
 _ZOOMS, _ZOOMED = 6, 201  # each zoom narrows the search for a minimum a hundredfold
+_UNSCALED = ("pareto_set", "front", "best_average")  # what does not depend on the scale, where it was found already
 _TIE = 1e-9  # of the spread along the front: minima that differ by less are equally good
 _AT_ONCE = 256  # points whose distance to the front is taken together, some 30 MB
 
@@ -82,7 +83,10 @@ class Objectives(ABC):
 
     def scaled(self, scale: Sequence[float], offset: float = 0.0) -> Self:
         """The same problem with another scale of each loss and another offset. Raises: as the class does."""
-        return replace(self, scale=_two_positive("scale", scale), offset=offset)
+        other = replace(self, scale=_two_positive("scale", scale), offset=offset)
+        known = {name: self.__dict__[name] for name in _UNSCALED if name in self.__dict__}
+        other.__dict__.update(known)  # the front takes some milliseconds, and does not change
+        return other
 
     def losses(self, x: Any) -> Floats:
         """The losses (..., 2) at x (..., 2) as methods see them, scaled and with the offset.

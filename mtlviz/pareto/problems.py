@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
 
 from mtlviz.errors import ParetoError
 from mtlviz.pareto.fonseca_fleming import FonsecaFleming
@@ -32,8 +30,9 @@ def problem_of(
         scale = problem.usual_scale if scale is None else scale
     if not isinstance(problem, Objectives):
         raise ParetoError(f"problem needs a name, one of {', '.join(PROBLEMS)}, or an Objectives; came {problem!r}")
-    changes: dict[str, Any] = {"scale": scale, "offset": offset}
-    return replace(problem, **{key: value for key, value in changes.items() if value is not None})
+    if scale is None and offset is None:
+        return problem
+    return problem.scaled(problem.scale if scale is None else scale, problem.offset if offset is None else offset)
 
 
 def _named(name: str) -> Objectives:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtlviz.pareto.loop import FINE, LEFT, NO_WEIGHTS, NOT_POSITIVE
 from mtlviz.pareto.objectives import Objectives
+from mtlviz.pareto.thinning import thinned
 from mtlviz.runlog.records import Floats, Integers
 
 VERDICTS = ("on the front", "still moving", "stuck", "diverged", "undefined")
@@ -68,6 +69,11 @@ class Descent:
         lengths = np.hypot(g[..., 0], g[..., 1])
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.clip((g[..., 0, :] * g[..., 1, :]).sum(axis=-1) / lengths.prod(axis=-1), -1.0, 1.0)
+
+    @cached_property
+    def shown(self) -> NDArray[np.bool_]:
+        """The points (M, N, K) that a screen can show apart, as `thinned` finds them."""
+        return thinned(self)
 
     @cached_property
     def trajectories(self) -> pd.DataFrame:
@@ -159,7 +165,8 @@ class Descent:
             step, method = self.ends.last[place] + 1, self.methods[place[0]]
             details[place] = {
                 NOT_POSITIVE: f"{method} needs losses above 0, and at step {step:,} one is not; raise the offset",
-                NO_WEIGHTS: f"{method} gives no finite weights at step {step:,}",
+                NO_WEIGHTS: f"{method} gives no finite weights at step {step:,}; where it takes logarithms of the losses, "
+                "raise the offset",
                 LEFT: f"far outside of the plane, or no number, from step {step:,} on",
             }[int(self.ends.code[place])]
         return details

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import boolean, float64, int64, njit, types
 from numpy.typing import NDArray
 
-from mtlviz.pareto.result import Descent
 from mtlviz.runlog.records import Floats, Integers
+
+if TYPE_CHECKING:
+    from mtlviz.pareto.result import Descent
 
 BANDS = 5  # of time: the points at their borders are always kept
 _NEAR = 1.0 / 3.0  # of the tolerance: who has moved less since the last point is not looked at again

@@ -18,17 +18,17 @@ LEAST = 5e-6  # of the argument of the logarithm, as in the authors' code
 @njit(cache=True)
 def _walls(x: Floats, c: float, slope: float, losses: Floats, gradients: Floats) -> None:
     """Adds c f_t; slope is dc/dx₂."""
-    turn = 2.0 * c / (1.0 + c * c)  # tanh x₂, from c = tanh x₂/2
-    bend = (1.0 - c * c) / (1.0 + c * c)  # its slope is bend²
+    turn = math.tanh(x[1])
+    bend = 1.0 - turn * turn
     for t in range(2):
         towards = 1.0 - 2.0 * t
         inner = 0.5 * (-x[0] - 7.0 + 10.0 * t) + towards * turn + 2.0 * t
-        size = max(abs(inner), LEAST)
+        size = LEAST if abs(inner) < LEAST else abs(inner)
         f = math.log(size) + 6.0
-        f_slope = c * np.sign(inner) / size if abs(inner) >= LEAST else 0.0
+        f_slope = 0.0 if abs(inner) < LEAST else c * np.sign(inner) / size
         losses[t] += c * f
         gradients[t, 0] -= 0.5 * f_slope
-        gradients[t, 1] += slope * f + f_slope * towards * bend * bend
+        gradients[t, 1] += slope * f + f_slope * towards * bend
 
 
 @njit(cache=True)
@@ -50,9 +50,9 @@ def toy(x: Floats, constants: Floats, losses: Floats, gradients: Floats) -> None
     slope = 0.5 * (1.0 - gate * gate)
     losses[:] = 0.0
     gradients[:] = 0.0
-    if gate >= 0.0:
+    if not gate < 0.0:  # so that NaN stays NaN
         _walls(x, gate, slope, losses, gradients)
-    if gate <= 0.0:
+    if not gate > 0.0:
         _bowls(x, -gate, -slope, losses, gradients)
 
 

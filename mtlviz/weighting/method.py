@@ -17,6 +17,7 @@ NEEDS = ("losses", "gramian", "representation", "losses_after", "jacobian")
 """What a method may be given: the losses (T,); the Gramian (T, T) of the shared parameters, or of the shared
 representation; the losses of the same batch after the update; the task gradients themselves, (T, P)."""
 
+_LARGE = 1e6  # a loss that is above any bound
 _NATIVE: list[Literal["C", "W"]] = ["C", "W"]  # what compiled kernels take; the arrays of a log are not writable
 
 
@@ -138,7 +139,10 @@ class Weighting(Method, abstract=True):
         """The constants (C,), the state (R, T) and the draws (S, D) of a run of S steps that has not begun.
 
         For compiled loops that call `kernel` themselves; this weighting's own state is left alone.
+
+        Raises: WeightingError where the settings do not fit so many tasks.
         """
+        self._checked(np.full(tasks, _LARGE), np.eye(tasks), None, steps=0)
         state = self._fitting(self.initial_state(tasks), tasks)
         return self.constants(), state, self._drawn_from(seed, 0, steps, tasks)
 

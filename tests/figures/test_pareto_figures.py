@@ -59,7 +59,7 @@ def stretches(trace: go.Scatter) -> list[np.ndarray]:
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_the_lines_of_both_planes_are_the_trajectories_with_a_gap_between_starts(problem: str) -> None:
     found = descent(problem)
-    figure = figures.pareto_trajectories(found)
+    figure = figures.pareto_trajectories(found, kept=np.ones(found.x.shape[:3], dtype=bool))
     for m, method in enumerate(METHODS):
         for axis, points in (("x", found.x), ("x2", found.losses)):
             parts = [stretches(trace) for trace in lines(figure, method, axis)]
@@ -70,6 +70,13 @@ def test_the_lines_of_both_planes_are_the_trajectories_with_a_gap_between_starts
                 np.testing.assert_array_equal(whole[:, 2], found.step)
                 for early, late in pairwise(parts):
                     np.testing.assert_array_equal(early[n][-1], late[n][0])  # bands meet
+
+
+def test_unless_told_otherwise_it_draws_the_points_that_a_screen_can_show() -> None:
+    found = descent("toy")
+    assert not found.shown.all()
+    one, other = (wire.tree(figures.pareto_trajectories(found, **kept)) for kept in ({}, {"kept": found.shown}))
+    assert wire.changes(one, other) == []
 
 
 def test_time_fades_and_a_method_has_one_colour_and_one_entry() -> None:

@@ -56,7 +56,7 @@ def test_equal_weights_get_stuck_in_the_toys_valley() -> None:
     assert ours.verdicts.distance_to_front[0] > 15
     assert ours.last[0, 0, 1] > 1  # above the seam, at the wall of the second loss
     still = descend("equal", (9.0, 9.0), "toy", steps=35_000, points=None).x[0, 0, -2000:]
-    assert np.ptp(still, axis=0).max() < 0.05
+    assert np.ptp(still, axis=0).max() < 0.1 * 2000 * 1e-3  # a tenth of the way that Adam could have gone
     for steps in (1000, 35_000):  # it jumps to and fro across the valley, but from the first step on
         assert descend("equal", tuple(ours.last[0, 0]), "toy", steps=steps).verdicts.verdict.tolist() == ["stuck"]
     saddle = descend("mgda", (0.0, 0.0), FonsecaFleming(), steps=100)  # Pareto stationary from the first step on
@@ -95,7 +95,8 @@ def test_a_step_that_is_far_too_long_diverges() -> None:
     [
         ({"scale": (1e300, 1.0)}, 0),  # the Gramian is no number
         ({"offset": 1.7e308, "scale": (1e307, 1e307)}, 0),
-        ({"starts": (1e200, 3.0)}, 0),
+        ({"starts": (1e200, -3.0)}, 0),
+        ({"starts": (1e200, 3.0)}, 1),  # the logarithm bears it
         ({"starts": (-1e6, 3.0)}, 1),
         ({"lr": 1e300}, 1),
         ({"lr": 1e300, "optimizer": "sgd"}, 1),
