@@ -18,7 +18,7 @@ from mtlviz.pareto.result import Ends
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.method import Weighting
 
-POINTS = 2000  # kept of each trajectory
+POINTS = 1000  # kept of each trajectory: the eye sees no more, and each move of a start computes with them
 AT_ONCE = 6_000_000  # steps of all trajectories that are computed before anybody asks whether they are still wanted
 
 Start = tuple[float, float]

@@ -63,7 +63,7 @@ class ParetoControls(ipywidgets.VBox):
         self.problems: dict[str, Objectives] = dict(PROBLEMS) | {settings.problem.name: settings.problem}
         self.methods = {name: _method(name) for name in dict.fromkeys((*METHODS, *settings.methods))}
         self.preset = _dropdown(
-            [("choose one …", ""), *((preset.question, name) for name, preset in PRESETS.items())], "Question", "390px"
+            [("choose one …", ""), *((preset.question, name) for name, preset in PRESETS.items())], "Question", "480px"
         )
         self.look = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px", flex="1 1 320px"))
         self.problem = _dropdown([(problem.title, name) for name, problem in self.problems.items()], "Problem", "330px")
@@ -76,7 +76,7 @@ class ParetoControls(ipywidgets.VBox):
             "Offset", OFFSETS, "260px", "44px", "added to both losses, for methods that need them above 0"
         )
         self.angle = _choice("Angle °", ANGLES, "270px", "50px")
-        self.conditioning = _choice("Conditioning", CONDITIONINGS, "290px", "82px")
+        self.conditioning = _choice("Conditioning", CONDITIONINGS, "300px", "92px")
         self.reset = ipywidgets.Button(
             description="Starts back",
             icon="undo",
@@ -199,7 +199,9 @@ class ParetoControls(ipywidgets.VBox):
         self._tell()
 
     def _say_what_to_look_for(self, name: str) -> None:
-        self.look.value = f"<b>Look for:</b> {html.escape(PRESETS[name].look)}" if name else ""
+        self.look.value = (
+            f'<div style="line-height:1.4"><b>Look for:</b> {html.escape(PRESETS[name].look)}</div>' if name else ""
+        )
 
     def _put_back(self) -> None:
         self.starts = self._first_starts

@@ -31,7 +31,7 @@ from mtlviz.widgets.progress import failure
 from mtlviz.widgets.publisher import Publisher
 
 HEIGHT = 560  # pixels of each plane
-LATER = 0.5  # seconds between two redraws of arrows and table while a start is dragged
+LATER = 1.0  # seconds between two redraws of arrows and table while a start is dragged
 PATIENCE = 2.0  # seconds in which the browser may tell how long a move took
 THREAD = "mtlviz pareto lab"
 

@@ -51,12 +51,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "hundredfold": Preset(
             "What happens when one loss is a hundred times as large?",
-            "Equal weights and cagrad go to the minimum of the large loss from every start; bandit_mtl leans to it. "
-            "mgda leans the other way, to the loss with the short gradients. nash_mtl ends where it would end at scale "
-            "1, but for start 2, which lies exactly between the two bowls. Drag the scale of loss 1 back to 1 and see "
-            "who moves.",
+            "Equal weights and cagrad go to the minimum of the large loss from every start. mgda leans the other way, "
+            "to the loss with the short gradients. nash_mtl ends where it would end at scale 1, but for start 2, which "
+            "lies exactly between the two bowls. Drag the scale of loss 1 back to 1 and see who moves.",
             {
-                "methods": ("equal", "mgda", "cagrad", "nash_mtl", "bandit_mtl"),
+                "methods": ("equal", "mgda", "cagrad", "nash_mtl"),
                 "problem": "quadratics",
                 "scale": (100.0, 1.0),
                 "steps": 10_000,
@@ -109,7 +108,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "With SGD, nash_mtl alone reaches the front from all five starts. mgda's update is no longer than the "
             "shorter gradient, so that it creeps, and arrives from two. Choose adam, which brings every update to "
             "about the same length: all arrive from everywhere, but for equal weights. Back at SGD, a learning rate of "
-            "0.05 helps mgda too, and throws equal weights far out of the picture.",
+            "0.05 helps mgda too, but not out of the valley of start 3.",
             {
                 "methods": ("equal", "mgda", "imtl_g", "nash_mtl", "emtl"),
                 "problem": "toy",

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mtlviz import pareto
 from mtlviz.pareto import Descent
 from mtlviz.widgets.pareto_presets import PRESETS
-
-pytestmark = pytest.mark.filterwarnings("ignore:bandit_mtl")
 
 
 def answer(name: str, **changes: Any) -> Descent:
@@ -47,7 +44,6 @@ def test_preset_hundredfold() -> None:
     for method in ("equal", "cagrad"):
         assert (ends(descent, method) > 0.85).all()  # the minimum of loss 1 is at 1
         assert np.abs(ends(level, method)).max() < 0.05
-    assert (ends(descent, "bandit_mtl") > 0.5).all()
     assert ends(descent, "mgda").mean() < ends(level, "mgda").mean() - 0.3
     moved = np.abs(ends(descent, "nash_mtl") - ends(level, "nash_mtl"))
     assert moved[[0, 2, 3, 4]].max() < 0.01 < 0.5 < moved[1]
@@ -98,7 +94,5 @@ def test_preset_optimizer() -> None:
     assert max(counts.values()) < 5
     assert counts["mgda"] == 2
     assert {name for name, count in reached(adam).items() if count < 5} == {"equal"}
-    assert reached(faster)["mgda"] > 2
-    (low, high), _ = faster.problem.bounds
-    assert np.abs(ends(faster, "equal")).max() > 2 * high
-    assert low == -high
+    verdicts = faster.verdicts.set_index(["method", "start"]).verdict
+    assert [verdicts["mgda", start] == "on the front" for start in range(1, 6)] == [True, True, False, True, True]
