@@ -165,7 +165,7 @@ class Descent:
             step, method = self.ends.last[place] + 1, self.methods[place[0]]
             details[place] = {
                 NOT_POSITIVE: f"{method} needs losses above 0, and at step {step:,} one is not; raise the offset",
-                NO_WEIGHTS: f"{method} gives no finite weights at step {step:,}; where it takes logarithms of the losses, "
+                NO_WEIGHTS: f"{method} gives no finite weights at step {step:,}; where it takes logarithms of losses, "
                 "raise the offset",
                 LEFT: f"far outside of the plane, or no number, from step {step:,} on",
             }[int(self.ends.code[place])]
