@@ -20,6 +20,7 @@ QUESTION = "Which way does each method go here?"
 HEIGHT = 500  # pixels
 REACH = 1.2  # of either axis; every arrow is 1 long
 SECTOR = 1.12  # radius of the cone
+VANISHING = 1e-9  # of Σ |w_t| ‖g_t‖: an update so short is what rounding left of none
 WIDEST, THINNEST = 7.0, 2.0  # pixels: of two methods that agree both are seen
 
 
@@ -50,6 +51,7 @@ def update_directions(
     down, lengths = _unit(-np.asarray(moment.gradients))
     data = [_cone(down)]
     ways, sizes = _unit(np.asarray(moment.directions))
+    sizes = np.where(sizes <= VANISHING * (np.abs(moment.weights) @ lengths), 0.0, sizes)
     named = pens(moment.methods, colours)
     widths = np.linspace(WIDEST, THINNEST, len(named))
     for m, (name, place) in enumerate(named):
@@ -59,10 +61,15 @@ def update_directions(
     says = f"at {where}<br>updates −Σ w g, all of one length; beside a name its weights"
     layout = theme.layout(QUESTION, says, height=height) | {"hovermode": "closest"}
     hidden: dict[str, Any] = {"range": [-REACH, REACH], "showticklabels": False, "showgrid": False, "zeroline": True}
-    hidden |= {"constrain": "domain"}
-    x = hidden | {"title": {"text": "x₁", "standoff": 0}}
-    y = hidden | {"title": {"text": "x₂", "standoff": 0}, "scaleanchor": "x", "scaleratio": 1}
-    return theme.figure(data, layout | {"xaxis": x, "yaxis": y})
+    axes = {"xaxis": hidden | {"constrain": "domain"}, "yaxis": hidden | {"scaleanchor": "x", "scaleratio": 1}}
+    ends = [_axis_name("x₁", REACH, 0.0), _axis_name("x₂", 0.0, REACH)]
+    return theme.figure(data, layout | axes | {"annotations": ends})
+
+
+def _axis_name(text: str, x: float, y: float) -> dict[str, Any]:
+    """At the axis's end, away from the arrows."""
+    beside = {"xanchor": "right", "yanchor": "bottom"} if y == 0 else {"xanchor": "left", "yanchor": "top", "xshift": 4}
+    return {"text": text, "x": x, "y": y, "showarrow": False, "font": {"color": theme.NEUTRAL}} | beside
 
 
 def _unit(vectors: Numbers) -> tuple[Numbers, Numbers]:
