@@ -14,7 +14,6 @@ from mtlviz.figures.lines import Flags
 from mtlviz.figures.pareto_lines import Path, bands, ends, pens, verdict_entries
 from mtlviz.figures.pareto_planes import (
     CONTOURS,
-    equal_weights,
     loss_plane,
     loss_ranges,
     parameter_plane,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 PLANES = ("both", "parameters", "losses")
 HEIGHT = 560  # pixels
+HEADING = 88  # pixels above the planes where no legend holds the heading: its three lines
 QUESTION = "Which methods reach the Pareto front, and where on it?"
 ASIDE = 0.12  # of the width, between two planes: room for the second one's numbers
 
@@ -40,6 +40,8 @@ def pareto_trajectories(
     kept: Flags | None = None,
     colours: Mapping[str, int] | None = None,
     height: int = HEIGHT,
+    legend: bool = True,
+    fading: bool = True,
 ) -> go.Figure:
     """Draw every trajectory of a descent, time as fading colour, early faint and late strong.
 
@@ -54,10 +56,13 @@ def pareto_trajectories(
             contours lies the same share of the plane, since the losses of steep walls would take all of an even scale.
         step: show the trajectories as they stand at this step, a dot each; what comes after is faint. None: the end.
         landscape: `descent.problem.landscape()`, kept by who draws often; None computes it.
-        kept: the points (M, N, K) that are drawn, None: those that a screen can show apart.
+        kept: the points (M, N, K) that are drawn; None: those that a screen can show apart.
         colours: the place of each method in the house's colours, so that a method keeps its colour when others are
             left out; None: its place in the descent. A method that the mapping lacks comes after all that it has.
         height: of the figure, in pixels.
+        legend: False leaves it to the page and to pictures: the Pareto lab has one for both planes, since plotly's
+            takes half of the time of a redraw. Downloads and kept pictures of a `FigureView` have it in any case.
+        fading: whether time fades the colours; without it a redraw is quicker, while a start is dragged.
 
     Returns:
         The figure; it has the same traces, in the same order, for every descent of so many methods.
@@ -66,11 +71,11 @@ def pareto_trajectories(
         FrameError: not a descent, an unknown plane or contours, a step that is no number, or a mask of another shape.
     """
     _check(descent, plane, contours, step, kept)
-    path = Path.of(descent, step, descent.shown if kept is None else kept)
+    path = Path.of(descent, step, descent.shown if kept is None else kept, fading=fading)
     named = pens(descent.methods, colours)
-    equal = equal_weights(descent)
+    equal = descent.equal_weights
     data: list[dict[str, Any]] = []
-    layout = theme.layout(QUESTION, _quantity(descent, step), height=height) | {"hovermode": "closest"}
+    layout = _layout(_quantity(descent, step), height, legend) | {"hovermode": "closest"}
     if plane != "losses":
         drawn = parameter_plane(descent, landscape or descent.problem.landscape(), contours, equal)
         data += drawn.below + bands(path, descent.x, named) + drawn.above + ends(path, descent.x, descent.starts, named)
@@ -91,7 +96,7 @@ def pareto_trajectories(
 
 
 def _check(descent: Any, plane: str, contours: str, step: Any, kept: Any) -> None:
-    if not all(hasattr(descent, name) for name in ("x", "losses", "problem", "verdicts", "methods")):
+    if not {"x", "ends", "problem", "methods"} <= getattr(descent, "__dict__", {}).keys():
         got = type(descent).__name__
         raise FrameError(f"figures.pareto_trajectories needs what mtlviz.pareto.descend returns, but got {got}.")
     for name, value, choices in (("plane", plane, PLANES), ("contours", contours, CONTOURS)):
@@ -105,6 +110,16 @@ def _check(descent: Any, plane: str, contours: str, step: Any, kept: Any) -> Non
             f"figures.pareto_trajectories needs kept for each point, {descent.x.shape[:3]}, but its shape is"
             f" {np.shape(kept)}."
         )
+
+
+def _layout(quantity: str, height: int, legend: bool) -> dict[str, Any]:
+    whole = theme.layout(QUESTION, quantity, height=height)
+    if legend:
+        return whole
+    bare = theme.layout(QUESTION, quantity, height=height, legend=False) | {"showlegend": False}
+    bare["margin"] |= {"t": HEADING}
+    pictured = {key: whole[key] for key in ("legend", "showlegend", "margin")} | {"title": {"text": ""}}
+    return bare | {"meta": bare["meta"] | {"pictured": pictured}}
 
 
 def _quantity(descent: Descent, step: float | None) -> str:

@@ -45,7 +45,7 @@ def update_directions(
     Raises:
         FrameError: not a moment.
     """
-    if not all(hasattr(moment, name) for name in ("gradients", "weights", "directions", "methods")):
+    if not {"x", "gradients", "weights", "methods"} <= getattr(moment, "__dict__", {}).keys():
         got = type(moment).__name__
         raise FrameError(f"figures.update_directions needs what mtlviz.pareto.probe returns, but got {got}.")
     down, lengths = _unit(-np.asarray(moment.gradients))

@@ -62,15 +62,15 @@ class Path:
     moving: Flags
 
     @classmethod
-    def of(cls, descent: Descent, step: float | None, kept: Flags | None) -> Path:
-        """The path of a descent, whole or with a mark where it stands at `step`."""
+    def of(cls, descent: Descent, step: float | None, kept: Flags, *, fading: bool = True) -> Path:
+        """The path of a descent, whole or with a mark where it stands at `step`; all in one band without `fading`."""
         there: Flags = np.isfinite(descent.x[..., 0])
-        verdict = descent.verdicts["verdict"].to_numpy(dtype=object).reshape(there.shape[:2])
+        verdict = descent.verdict
         final = len(descent.step) - 1
         now = final if step is None else int(np.clip(np.searchsorted(descent.step, step, "right") - 1, 0, final))
         past = len(FADING) if now == final else len(FADING) - 1
-        edges = np.round(np.linspace(0, now, past + 1)).astype(int).tolist()
-        drawn = there.copy() if kept is None else np.logical_and(there, kept)
+        edges = np.round(np.linspace(0, now, past + 1)).astype(int).tolist() if fading else [0] * past + [now]
+        drawn = np.logical_and(there, kept)
         drawn[:, :, edges] = there[:, :, edges]  # neighbouring bands meet
         last = there.sum(axis=2) - 1  # NaN only follows the end
         drawn |= np.arange(final + 1) == last[..., None]

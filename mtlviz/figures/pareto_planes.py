@@ -54,12 +54,6 @@ def loss_plane(descent: Descent, ranges: tuple[Range, Range], equal: Numbers) ->
     return Scene(below, [*marks, _starts(problem.own_losses(descent.starts))])
 
 
-@lru_cache(maxsize=2)  # by identity: who scrubs through a descent, or draws its planes one by one, searches once
-def equal_weights(descent: Descent) -> Numbers:
-    """The points (K, 2) of the plane where equal weights go at the descent's scale."""
-    return descent.problem.minimisers(descent.problem.scale)
-
-
 def parameter_ranges(descent: Descent) -> tuple[Range, Range]:
     """The plane that the problem shows, and the starts."""
     bounds = np.array(descent.problem.bounds)

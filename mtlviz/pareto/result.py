@@ -96,6 +96,30 @@ class Descent:
         return np.where((self.ends.code == FINE)[..., None], self.x[:, :, -1], self.ends.late)
 
     @cached_property
+    def equal_weights(self) -> Floats:
+        """The points (K, 2) of the plane where equal weights go at the problem's scale; K > 1 where several tie."""
+        return self.problem.minimisers(self.problem.scale)
+
+    @cached_property
+    def distance_to_front(self) -> Floats:
+        """How far (M, N) the last points lie from the front, in the plane of the own losses."""
+        return self.problem.distance_to_front(self.problem.own_losses(self.last))
+
+    @cached_property
+    def verdict(self) -> NDArray[np.object_]:
+        """The verdict (M, N) on each trajectory, of `VERDICTS`; `verdicts` says what they mean."""
+        (low1, high1), (low2, high2) = self.problem.bounds
+        moved = np.hypot(*np.moveaxis(self.last - self.ends.late, -1, 0))
+        way = np.hypot(*np.moveaxis(self.last - self.starts, -1, 0))
+        pace = self.lr if self.optimizer == "adam" else way / self.steps
+        far = np.minimum(STILL * np.hypot(high1 - low1, high2 - low2), SLOW * pace * max(self.steps // 10, 1))
+        near = self.distance_to_front <= self.tolerance * np.hypot(*np.ptp(self.problem.front, axis=0))
+        verdict = np.where(near, ON_THE_FRONT, np.where(moved <= far, STUCK, MOVING)).astype(object)
+        verdict[self.ends.code == LEFT] = DIVERGED
+        verdict[np.isin(self.ends.code, (NOT_POSITIVE, NO_WEIGHTS))] = UNDEFINED
+        return verdict
+
+    @cached_property
     def verdicts(self) -> pd.DataFrame:
         """A row per (method, start), on the last point of each trajectory.
 
@@ -112,12 +136,11 @@ class Descent:
         best = self.problem.own_losses(self.problem.best_average).mean(axis=1).min()
         with np.errstate(invalid="ignore", divide="ignore"):
             conflict_rate = self.ends.conflicts / (self.ends.last + 1)
-        distance = self.problem.distance_to_front(losses)
         columns = {
             "method": self._method_column(count),
             "start": np.tile(np.arange(1, count + 1), len(self.methods)),
-            "verdict": pd.Categorical(self._verdicts(distance).ravel(), VERDICTS),
-            "distance_to_front": distance.ravel(),
+            "verdict": pd.Categorical(self.verdict.ravel(), VERDICTS),
+            "distance_to_front": self.distance_to_front.ravel(),
             "distance_to_best": self.problem.distance_to_best(self.last).ravel(),
             "gap": (losses.mean(axis=-1) - best).ravel(),
             "loss_1": losses[..., 0].ravel(),
@@ -145,19 +168,6 @@ class Descent:
 
     def _method_column(self, repeats: int) -> pd.Categorical:
         return pd.Categorical(np.repeat(np.array(self.methods, dtype=object), repeats), list(self.methods))
-
-    def _verdicts(self, distance: Floats) -> NDArray[np.object_]:
-        (low1, high1), (low2, high2) = self.problem.bounds
-        moved = np.hypot(*np.moveaxis(self.last - self.ends.late, -1, 0))
-        way = np.hypot(*np.moveaxis(self.last - self.starts, -1, 0))
-        pace = self.lr if self.optimizer == "adam" else way / self.steps
-        far = np.minimum(STILL * np.hypot(high1 - low1, high2 - low2), SLOW * pace * max(self.steps // 10, 1))
-        still = moved <= far
-        near = distance <= self.tolerance * np.hypot(*np.ptp(self.problem.front, axis=0))
-        verdict = np.where(near, ON_THE_FRONT, np.where(still, STUCK, MOVING)).astype(object)
-        verdict[self.ends.code == LEFT] = DIVERGED
-        verdict[np.isin(self.ends.code, (NOT_POSITIVE, NO_WEIGHTS))] = UNDEFINED
-        return verdict
 
     def _details(self) -> NDArray[np.object_]:
         details = np.full(self.ends.code.shape, "", dtype=object)

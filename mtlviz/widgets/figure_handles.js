@@ -12,17 +12,13 @@ const REMEMBERED = 100; // moves whose times the page keeps, for views that draw
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 // Of all views: an answer may be drawn by another view than the one whose handle moved. Tickets of an earlier page are smaller.
-page.moves ??= { ticket: Date.now(), times: new Map(), asking: new Set() };
+page.moves ??= { ticket: Date.now(), times: new Map() };
 
 // The moves of one model's handles: where those stand that the figure does not know yet, one question in flight, the newest waits.
 class Moves {
   constructor(model, signal, replace) {
     Object.assign(this, { model, replace, places: new Map(), waiting: new Map(), asked: null, noted: null, timer: 0, holding: 0 });
-    page.moves.asking.add(this);
-    signal.addEventListener("abort", () => {
-      page.moves.asking.delete(this);
-      [this.timer, this.holding].forEach(clearTimeout);
-    });
+    signal.addEventListener("abort", () => [this.timer, this.holding].forEach(clearTimeout));
   }
 
   get grabbed() {
@@ -56,7 +52,7 @@ class Moves {
     const { times } = page.moves;
     const ticket = ++page.moves.ticket;
     const sent = performance.now();
-    times.set(ticket, { event, sent });
+    times.set(ticket, { event, sent, by: this });
     if (times.size > REMEMBERED) times.delete(times.keys().next().value);
     this.asked = ticket;
     Object.assign(place, { ticket, sent });
@@ -86,7 +82,7 @@ class Moves {
   note(ticket) {
     if (typeof ticket === "number" && ticket !== this.noted) {
       this.noted = ticket;
-      page.moves.asking.forEach((moves) => moves.answered(ticket));
+      page.moves.times.get(ticket)?.by.answered(ticket); // in whichever view of the page; where it was forgotten, ASK_WAIT ends it
       this.measure(ticket);
     }
     this.settle();

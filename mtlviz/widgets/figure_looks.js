@@ -64,6 +64,11 @@ function dressed(layout, colours, width, height) {
   return { ...own, width, height, autosize: false, uirevision: own.uirevision ?? "kept", template };
 }
 
+// A figure that leaves its legend to the page carries, in meta.pictured, what its layout is where there is no page.
+function pictured(layout) {
+  return { ...layout, ...(layout.meta?.pictured ?? {}) };
+}
+
 // One object for all draws: with another one plotly.js starts over, and the user's zoom is gone.
 function plotlyConfig(Plotly) {
   return (page.config ??= {
@@ -83,7 +88,7 @@ function plotlyConfig(Plotly) {
 // As the user has zoomed it, but for white paper.
 function download(Plotly, plot, format, scale) {
   const { width, height } = plot.layout;
-  const figure = { data: plot.data, layout: dressed(plot.layout, LIGHT, width, height) };
+  const figure = { data: plot.data, layout: dressed(pictured(plot.layout), LIGHT, width, height) };
   const { title: heading, meta } = plot.layout;
   const title = String(heading?.text || meta?.question || "").replace(/<[^>]*>|[^\p{L}\p{N} ._-]/gu, "").trim();
   Plotly.downloadImage(figure, { format, width, height, scale, filename: title || "figure" });

@@ -98,7 +98,7 @@ class Kept {
       const revision = this.revision;
       const width = Math.round(Math.min(1100, Math.max(600, this.width)));
       const height = this.height();
-      const figure = { data: copy(this.figure.data), layout: dressed(this.figure.layout, LIGHT, width, height) };
+      const figure = { data: copy(this.figure.data), layout: dressed(pictured(this.figure.layout), LIGHT, width, height) };
       const url = await Plotly.toImage(figure, { format: "png", width, height, scale: 1 });
       if (this.signal.aborted) return;
       const bytes = Uint8Array.from(atob(url.split(",")[1]), (letter) => letter.charCodeAt(0));

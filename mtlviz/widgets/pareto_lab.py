@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ipywidgets
-import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 
-from mtlviz import figures, pareto
+from mtlviz import figures
 from mtlviz.errors import MtlvizError, ParetoError
 from mtlviz.figures.pareto_planes import CONTOURS
 from mtlviz.pareto import Descent, Objectives
@@ -91,10 +89,11 @@ class ParetoLab(ipywidgets.VBox):
         self._views = (self.parameters, self.losses, self.directions)
         self.table, self.status = ipywidgets.HTML(), ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px"))
         self.trouble = ipywidgets.HTML(layout=ipywidgets.Layout(display="none"))
+        self.legend = ipywidgets.HTML(layout=ipywidgets.Layout(margin="4px 8px"))
         grid = ipywidgets.Layout(**_GRID)
         planes = ipywidgets.GridBox([self.parameters, self.losses], layout=grid)
         below = ipywidgets.GridBox([self.directions, self.table], layout=grid)
-        super().__init__([self.controls, self.trouble, planes, self.status, self.controls.when, below])
+        super().__init__([self.controls, self.trouble, self.legend, planes, self.status, self.controls.when, below])
         self._kept = KeptDisplay(self, "The Pareto lab")
         self.parameters.on_moved(lambda start, x1, x2, ticket: self.controls.move(start, (x1, x2), ticket))
         for view in self._views:
@@ -178,6 +177,8 @@ class ParetoLab(ipywidgets.VBox):
             if fresh and wish.ticket is not None and now - self._completed_at < LATER:
                 return True  # the mouse goes on: arrows and table when it rests
             if wish is not self._completed and wish.settings.methods and self._error is None:
+                if not fresh:  # the mouse has come to rest
+                    self._show_planes(wish, fading=True)
                 self._complete(wish)
                 self._completed, self._completed_at = wish, now
             self._say(wish)
@@ -191,37 +192,41 @@ class ParetoLab(ipywidgets.VBox):
 
     def _draw(self, wish: Wish) -> bool:
         """Computes and draws both planes; False if the wish was given up for a newer one."""
-        settings = wish.settings
-        if settings.methods:
-            descent = self._descents.descent(settings, lambda: self._closed or self._wish is not wish)
+        if wish.settings.methods:  # without any, what was drawn stays
+            descent = self._descents.descent(wish.settings, lambda: self._closed or self._wish is not wish)
             if descent is None:
                 return False
-            self._colour(settings.methods)
-            kept = pareto.thinned(descent)
-            for plane, view in (("parameters", self.parameters), ("losses", self.losses)):
-                view.show(self._plane(descent, kept, plane, wish))
-            self._descent, self._error = descent, None
-            self.trouble.value, self.trouble.layout.display = "", "none"
+            self._descent = descent
+            self._colour(wish.settings.methods)
+        self._error = None
+        self.trouble.value, self.trouble.layout.display = "", "none"
+        self._show_planes(wish, fading=wish.ticket is None)
+        self.legend.value = pareto_table.legend(self._descent.methods, self._colours)
         self._note_drawn(wish)
         return True
 
-    def _plane(self, descent: Descent, kept: NDArray[np.bool_], plane: str, wish: Wish) -> go.Figure:
+    def _show_planes(self, wish: Wish, *, fading: bool) -> None:
+        for plane, view in (("parameters", self.parameters), ("losses", self.losses)):
+            view.show(self._plane(self._descent, plane, wish, fading))
+
+    def _plane(self, descent: Descent, plane: str, wish: Wish, fading: bool) -> go.Figure:
         figure = figures.pareto_trajectories(
             descent,
             plane=plane,
             contours=wish.contours,
             step=wish.step,
             landscape=self._descents.landscape(descent.problem),
-            kept=kept,
             colours=self._colours,
             height=HEIGHT,
+            legend=False,
+            fading=fading,
         )
         meta = dict(figure.layout.meta)
         if wish.ticket is not None:
             meta["answers"] = wish.ticket
         if plane == "parameters":
-            labels = [str(n + 1) for n in range(len(descent.starts))]
-            meta["handles"] = {"points": descent.starts.tolist(), "labels": labels}
+            starts = wish.settings.starts  # where no method is chosen the trajectories do not follow them
+            meta["handles"] = {"points": list(map(list, starts)), "labels": [str(n + 1) for n in range(len(starts))]}
         figure.layout.meta = meta
         return figure
 

@@ -18,9 +18,9 @@ OPEN = "import mtlviz as mv\nlab = mv.ParetoLab()\nlab"
 MOVES = 40
 "Moves of the mouse in the drag whose waits are printed: python -m pytest -s tests/browser/test_pareto_lab.py"
 
-FIRST_POINTS = """
-def first_points(losses=False):
-    "The first points (8, 5, 2) of the trajectories from the starts, as one descent has them."
+LAST_POINTS = """
+def last_points(losses=False):
+    "The last points (8, 5, 2) of the trajectories from the starts, as one descent has them."
     found = mv.pareto.descend(lab.descent.methods, lab.descent.starts, lab.descent.problem, steps=lab.descent.steps,
                               lr=lab.descent.lr, optimizer=lab.descent.optimizer)
     ends = found.last
@@ -88,7 +88,8 @@ def test_a_dragged_start_takes_its_trajectories_along(notebook: Callable[..., No
         book.page.mouse.move(x - 5 * move, y + 2 * move)
         book.pause(0.15)
     book.page.mouse.up()
-    book.wait_for_value("len(lab.waits)", lambda count: count >= 30, timeout=30)
+    book.wait_for_value("len(lab.waits)", lambda count: count >= 1, timeout=30)
+    book.wait_for_value("lab.parameters.waits[-1].ticket == lab._wish.ticket", bool, timeout=30)
     book.value("lab.wait()")
     start = book.value("lab.descent.starts.tolist()")[2]
     assert start != before["handles"][2]
@@ -97,12 +98,12 @@ def test_a_dragged_start_takes_its_trajectories_along(notebook: Callable[..., No
     )
     book.pause(0.5)
 
-    book.value("None", setup=FIRST_POINTS)
+    book.value("None", setup=LAST_POINTS)
     starts = {"parameters": book.value("lab.descent.starts.tolist()")}
     starts["losses"] = book.value("lab.descent.problem.own_losses(lab.descent.starts).tolist()")
     methods = book.value("lab.descent.methods")
     for plane in ("parameters", "losses"):
-        shown, ends = drawn(book, plane), book.value(f"first_points({plane == 'losses'})")
+        shown, ends = drawn(book, plane), book.value(f"last_points({plane == 'losses'})")
         for m, method in enumerate(methods):
             assert len(shown["lines"][method]) == 5
             for place, wanted in zip(shown["lines"][method], starts[plane], strict=True):
@@ -131,21 +132,21 @@ def test_scales_time_arrows_and_methods(notebook: Callable[..., Notebook]) -> No
     for _ in range(3):
         book.page.keyboard.press("ArrowRight")
     book.wait_for_value("lab.descent.problem.scale[0]", lambda scale: scale == 0.14)
-    book.wait_until(f"document.querySelectorAll('{PLOT}')[1].layout.legend.title.text.includes('scaled by 0.14 and 1')")
+    book.wait_until(f"document.querySelectorAll('{PLOT}')[1].layout.title.text.includes('scaled by 0.14 and 1')")
     assert drawn(book, "losses")["marks"]["equal"] != before["marks"]["equal"]
 
     slider(book, "Step").focus()
     for _ in range(30):
         book.page.keyboard.press("PageDown")
     step = book.wait_for_value("lab.controls.time.value", lambda value: value == 7_000)
-    book.wait_until(f"document.querySelectorAll('{PLOT}')[0].layout.legend.title.text.includes('at step {step:,}')")
+    book.wait_until(f"document.querySelectorAll('{PLOT}')[0].layout.title.text.includes('at step {step:,}')")
     arrows = f"document.querySelectorAll('{PLOT}')[2]"
     book.wait_until(f"{arrows}.layout.legend.title.text.includes('step {step:,} of equal from start 1')")
     weights = [
         trace for trace in book.page.evaluate(f"{arrows}.data.map(trace => trace.name)") if trace.startswith("equal ")
     ]
     assert weights == ["equal 1 / 1"]
-    book.page.locator("select").locator("visible=true").nth(-1 - 0).select_option("4")
+    book.page.locator("select").locator("visible=true").last.select_option("4")
     book.wait_until(f"{arrows}.layout.legend.title.text.includes('of equal from start 4')")
     book.screenshot("pareto_lab_scrubbed", of=book.output(0))
 
