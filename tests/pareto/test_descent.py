@@ -240,3 +240,11 @@ def test_problem_scale_and_offset_as_they_are_told() -> None:
     assert (changed.scale, changed.offset) == ((1.0, 2.0), 5.0)
     assert descend("equal", problem=mine, steps=2, offset=-1).problem.offset == -1.0
     assert descend("equal", problem=mine, steps=2, offset=0).problem.offset == 0.0
+
+
+def test_where_equal_weights_go_is_at_the_descents_scale_and_found_once() -> None:
+    ours = descend("equal", scale=(0.1, 1.0), steps=2)
+    np.testing.assert_array_equal(ours.equal_weights, Toy().minimisers((0.1, 1.0)))
+    assert ours.equal_weights is ours.equal_weights
+    away = np.abs(ours.equal_weights[:, None] - ours.problem.best_average).max(axis=-1)
+    assert away.min() > 1.0  # the best average is that of the own losses, whatever the scale
