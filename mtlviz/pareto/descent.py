@@ -8,16 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtlviz.errors import ParetoError
-from mtlviz.pareto.kernels import PLANE, Handed
-from mtlviz.pareto.loop import OPTIMIZERS, trajectory
-from mtlviz.pareto.methods import Methods, Supplies, checked_seed, labelled, supplies
+from mtlviz.pareto.kernels import PLANE
+from mtlviz.pareto.loop import OPTIMIZERS, Handed, trajectory
+from mtlviz.pareto.methods import Methods, Supplies, check_seed, labelled, supplies, warn_of
 from mtlviz.pareto.objectives import Objectives, points
 from mtlviz.pareto.problems import problem_of
 from mtlviz.pareto.result import Descent, Ends
-from mtlviz.runlog.records import Floats
+from mtlviz.runlog.records import Floats, Integers
 from mtlviz.weighting.method import Weighting
 
 MOST_STEPS = 10_000_000
@@ -38,6 +37,7 @@ def descend(
     points: int | None = 2000,
     seed: int = 0,
     tolerance: float = 0.01,
+    warn: bool = True,
 ) -> Descent:
     """Every method from every start: x ← x − lr · (SGD or Adam of) Σ w_t g_t, w the weights of the method's kernel.
 
@@ -52,7 +52,8 @@ def descend(
     or "sgd". points: how many points of a trajectory are kept at most, evenly, the first and last among them; None
     keeps all, up to 20 million of all trajectories. seed: of the methods that draw random numbers, the same numbers for
     every start. tolerance: how far from the front a trajectory counts as on it, as a share of the front's diagonal, in
-    own losses.
+    own losses. warn: whether to warn, once, of what a method's `Weighting.notes` say of two tasks, such as BanditMTL's
+    that ρ = 1.2 does not constrain them; False where another thread than the caller's descends.
 
     Raises: ParetoError for an unknown problem or optimizer, a start that is not finite or has not two coordinates, or a
     number out of range; WeightingError for an unknown method, or one that cannot descend on two objectives.
@@ -60,27 +61,14 @@ def descend(
     chosen = problem_of(problem, scale, offset)
     places = _checked_starts(chosen.starts if starts is None else starts)
     _check_numbers(steps, lr, optimizer, points, tolerance)
-    checked_seed(seed)
+    check_seed(seed)
     weightings = labelled(methods)
     _check_memory(len(weightings) * len(places), steps + 1 if points is None else min(points, steps + 1))
     supplied = [supplies(label, weighting, steps, seed) for label, weighting in weightings.items()]
     kept = _kept(steps, points)
-    x = np.full((len(supplied), len(places), len(kept), 2), np.nan)
-    weights = np.full_like(x, np.nan)
-    late = np.full((len(supplied), len(places), 2), np.nan)
-    limit = _FAR * max(abs(bound) for bounds in chosen.bounds for bound in bounds)
-    common = (Handed(chosen.kernel, PLANE), chosen.constants(), np.array(chosen.scale), chosen.offset)
-
-    def run(job: tuple[int, int]) -> tuple[int, int, int]:
-        method, start = job
-        own = _loop_arguments(supplied[method])
-        options = (places[start].copy(), lr, optimizer == "adam", limit)
-        return trajectory(*common, *own, *options, kept, x[job], weights[job], late[job])
-
-    jobs = [(method, start) for start in range(len(places)) for method in range(len(supplied))]
-    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
-        outcomes = np.array(list(pool.map(run, jobs))).reshape(len(places), len(supplied), 3)
-    code, last, conflicts = (outcomes[..., part].T for part in range(3))
+    x, weights, ends = _trajectories(chosen, supplied, places, kept, lr, optimizer == "adam")
+    if warn:
+        warn_of(weightings)
     return Descent(
         problem=chosen,
         methods=tuple(weightings),
@@ -92,15 +80,38 @@ def descend(
         step=kept,
         x=x,
         weights=weights,
-        ends=Ends(code, last, conflicts, late),
+        ends=ends,
     )
+
+
+def _trajectories(
+    problem: Objectives, methods: Sequence[Supplies], starts: Floats, kept: Integers, lr: float, adam: bool
+) -> tuple[Floats, Floats, Ends]:
+    """The points and the weights (M, N, K, 2) at the steps `kept` (K,), and how each trajectory ended."""
+    x = np.full((len(methods), len(starts), len(kept), 2), np.nan)
+    weights = np.full_like(x, np.nan)
+    late = np.full((len(methods), len(starts), 2), np.nan)
+    limit = _FAR * max(abs(bound) for bounds in problem.bounds for bound in bounds)
+    common = (Handed(problem.kernel, PLANE), problem.constants(), np.array(problem.scale), problem.offset)
+
+    def run(job: tuple[int, int]) -> tuple[int, int, int]:
+        method, start = job
+        own = _loop_arguments(methods[method])
+        options = (starts[start].copy(), lr, adam, limit)
+        return trajectory(*common, *own, *options, kept, x[job], weights[job], late[job])
+
+    jobs = [(method, start) for start in range(len(starts)) for method in range(len(methods))]
+    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
+        outcomes = np.array(list(pool.map(run, jobs))).reshape(len(starts), len(methods), 3)
+    code, last, conflicts = (outcomes[..., part].T for part in range(3))
+    return x, weights, Ends(code, last, conflicts, late)
 
 
 def _loop_arguments(method: Supplies) -> tuple[Any, ...]:
     return method.kernel, method.observer, method.constants, method.state.copy(), method.draws, method.positive
 
 
-def _kept(steps: int, points: int | None) -> NDArray[np.int64]:
+def _kept(steps: int, points: int | None) -> Integers:
     """The steps (K,) that are kept."""
     if points is None or points > steps:
         return np.arange(steps + 1)

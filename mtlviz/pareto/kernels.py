@@ -18,25 +18,6 @@ PLANE = types.void(_VECTOR, _VECTOR, _VECTOR, _MATRIX)
 _EVALUATE = types.void(types.FunctionType(PLANE), _VECTOR, _MATRIX, _MATRIX, _STACK)
 
 
-class Handed(types.WrapperAddressProtocol):
-    """A compiled function with its address, as numba's wrapper address protocol has it.
-
-    Handed itself to a compiled loop, a function has its address looked up at every call, at 40 µs each.
-    """
-
-    def __init__(self, function: Any, signature: Any) -> None:
-        result = function.get_compile_result(signature)
-        self._function, self._signature = function, signature  # the function lives as long as its address is used
-        self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
-
-    def __wrapper_address__(self) -> int:
-        return self._address
-
-    def signature(self) -> Any:
-        """The signature that the address is of."""
-        return self._signature
-
-
 def plane_kernel(function: Callable[..., Any]) -> Any:
     """Compiles the losses and gradients of a problem when it is defined, and keeps them in numba's cache on disk."""
     return njit(PLANE, cache=True)(function)

@@ -9,8 +9,9 @@ import numpy as np
 
 from mtlviz.errors import ParetoError
 from mtlviz.pareto.loop import led_along
-from mtlviz.pareto.methods import Methods, checked_seed, labelled, supplies
+from mtlviz.pareto.methods import Methods, check_seed, labelled, supplies
 from mtlviz.pareto.objectives import Objectives, points
+from mtlviz.pareto.problems import problem_of
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.method import Weighting
 
@@ -34,22 +35,24 @@ class Moment:
         return -self.weights @ self.gradients
 
 
-def probe(methods: Methods | str | Weighting, path: Any, problem: Objectives, *, seed: int = 0) -> Moment:
+def probe(methods: Methods | str | Weighting, path: Any, problem: str | Objectives, *, seed: int = 0) -> Moment:
     """What each method would do at the last point of a path, had it been led along it.
 
     A method whose weights depend on the steps before is led over every point; the others see the last alone.
 
     methods: as `descend` takes them. path: points (K, 2), one a step, as a `descend(..., points=None)` keeps them.
-    problem: with its scale and offset. seed: of the methods that draw random numbers.
+    problem: as `descend` takes it, with its scale and offset. seed: of the methods that draw random numbers.
 
-    Raises: ParetoError for a path that is empty or has not two coordinates; WeightingError as `descend` does.
+    Raises: ParetoError for a path that is empty or has not two coordinates, or an unknown problem;
+    WeightingError as `descend` does.
     """
+    chosen = problem_of(problem)
     places = np.ascontiguousarray(points(path))
     if places.ndim != 2 or len(places) == 0:
         raise ParetoError(f"a path has a point or more, (K, 2); came the shape {np.shape(path)}")
-    checked_seed(seed)
+    check_seed(seed)
     weightings = labelled(methods)
-    common = (problem.kernel, problem.constants(), np.array(problem.scale), problem.offset)
+    common = (chosen.kernel, chosen.constants(), np.array(chosen.scale), chosen.offset)
     weights = np.empty((len(weightings), 2))
     for row, (label, weighting) in enumerate(weightings.items()):
         seen = places if weighting.stateful else places[-1:]
@@ -57,4 +60,4 @@ def probe(methods: Methods | str | Weighting, path: Any, problem: Objectives, *,
         weights[row] = led_along(
             *common, own.kernel, own.observer, own.constants, own.state, own.draws, own.positive, seen
         )
-    return Moment(places[-1], problem.gradients(places[-1]), tuple(weightings), weights)
+    return Moment(places[-1], chosen.gradients(places[-1]), tuple(weightings), weights)

@@ -10,7 +10,7 @@ from mtlviz.errors import WeightingError
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.kernels import Mask, kernel
 from mtlviz.weighting.method import Weighting
-from mtlviz.weighting.solvers.kl_ball import advance, shares, uniform, warn_where_idle
+from mtlviz.weighting.solvers.kl_ball import advance, notes_where_idle, shares, uniform
 
 
 @kernel
@@ -60,8 +60,11 @@ class BanditMTL(Weighting):
 
     def initial_state(self, tasks: int) -> Floats:
         """(1, T): log p of equal probabilities."""
-        warn_where_idle(self.name, self.rho, tasks)
         return uniform(tasks)
+
+    def notes(self, tasks: int) -> tuple[str, ...]:
+        """That ρ does not constrain p, where so."""
+        return notes_where_idle(self.name, self.rho, tasks)
 
     def settings(self) -> dict[str, Any]:
         """rho and eta."""

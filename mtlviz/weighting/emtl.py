@@ -18,7 +18,7 @@ from mtlviz.weighting.method import Weighting
 from mtlviz.weighting.mgda import mgda
 from mtlviz.weighting.notice import compiling
 from mtlviz.weighting.presence import both
-from mtlviz.weighting.solvers.kl_ball import advance, advance_of_two, shares, uniform, warn_where_idle
+from mtlviz.weighting.solvers.kl_ball import advance, advance_of_two, notes_where_idle, shares, uniform
 
 Rate = Literal["loss_over_norm", "norm_over_loss", "weighted"]
 Merge = Literal["product", "sum"]
@@ -227,8 +227,11 @@ class EMTL(Weighting):
 
     def initial_state(self, tasks: int) -> Floats:
         """(1 + R, T): log p of equal probabilities; then the state of the method inside."""
-        warn_where_idle(self.name, self.rho, tasks)
         return np.concatenate([uniform(tasks), self.inside.initial_state(tasks)])
+
+    def notes(self, tasks: int) -> tuple[str, ...]:
+        """That ρ does not constrain p, where so; then the notes of the method inside."""
+        return notes_where_idle(self.name, self.rho, tasks) + self.inside.notes(tasks)
 
     def draws(self, tasks: int) -> int:
         """As many as the method inside reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -101,6 +102,13 @@ class Weighting(Method, abstract=True):
         """How many uniform random numbers D from [0, 1) the kernel reads in one step."""
         return 0
 
+    def notes(self, tasks: int) -> tuple[str, ...]:
+        """What a user should know of these settings for so many tasks; the first step of a run warns of it.
+
+        Each names the method. None by default.
+        """
+        return ()
+
     @property
     def stateful(self) -> bool:
         """Whether a step's weights depend on the steps before it, or on random numbers."""
@@ -138,7 +146,8 @@ class Weighting(Method, abstract=True):
     def fresh(self, tasks: int, steps: int, *, seed: int = 0) -> tuple[Floats, Floats, Floats]:
         """The constants (C,), the state (R, T) and the draws (S, D) of a run of S steps that has not begun.
 
-        For compiled loops that call `kernel` themselves; this weighting's own state is left alone.
+        For compiled loops that call `kernel` themselves; this weighting's own state is left alone, and its `notes` are
+        theirs to say.
 
         Raises: WeightingError where the settings do not fit so many tasks.
         """
@@ -171,6 +180,7 @@ class Weighting(Method, abstract=True):
         tasks, numbers = int(state["tasks"]), state["state"]
         if numbers is not None:
             wanted = np.shape(self.initial_state(tasks))
+            self._warn(tasks, stacklevel=3)
             numbers = self._fitting(np.array(numbers, dtype=np.float64), tasks, wanted)
         self._tasks, self._seed, self._calls = tasks, int(state["seed"]), int(state["calls"])
         self._state = numbers
@@ -179,11 +189,16 @@ class Weighting(Method, abstract=True):
         """The state, made on the first step."""
         if self._state is None or (self._tasks != tasks and self._state.size == 0 and not self.draws(2)):
             self._tasks, self._state = tasks, self._fitting(self.initial_state(tasks), tasks)
+            self._warn(tasks, stacklevel=4)
         elif self._tasks != tasks:
             raise WeightingError(
                 f"{self.name} has the state of {self._tasks} tasks and was given {tasks}; call reset() first"
             )
         return self._state
+
+    def _warn(self, tasks: int, *, stacklevel: int) -> None:
+        for note in self.notes(tasks):
+            warnings.warn(note, UserWarning, stacklevel=stacklevel)
 
     def _fitting(self, state: Floats, tasks: int, wanted: tuple[int, ...] | None = None) -> Floats:
         """The state as the kernel reads it, which checks no bounds; `wanted` is its shape where that is known."""

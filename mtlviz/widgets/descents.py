@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtlviz import pareto
 from mtlviz.pareto import Descent, Landscape, Moment, Objectives
+from mtlviz.pareto.methods import labelled
 from mtlviz.pareto.result import Ends
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting.method import Weighting
@@ -79,12 +79,18 @@ class Descents:
     def __init__(self, weightings: Weightings) -> None:
         self.weightings = dict(weightings)
         self.work: Work | None = None
-        self.notes: dict[str, None] = {}  # what the methods warned of, in order
+        self._notes: dict[str, tuple[str, ...]] = {}
+        self._pattern: Descent | None = None  # the newest that was computed
         self._base: tuple[object, ...] = ()
         self._rows: dict[tuple[str, Start], _Row] = {}
         self._newest: tuple[tuple[object, ...], Descent] | None = None
         self._followed: tuple[tuple[object, ...], Descent] | None = None
         self._landscapes: dict[tuple[object, ...], Landscape] = {}
+
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        """What each method that was descended says of its settings, by label; nothing warns of it here."""
+        return MappingProxyType(self._notes)
 
     def descent(self, settings: Settings, unwanted: Callable[[], bool] = lambda: False) -> Descent | None:
         """The descent with these settings; None if it became `unwanted` while it was computed.
@@ -111,8 +117,7 @@ class Descents:
     def first(self, methods: Mapping[str, Weighting], starts: Any, problem: str | Objectives, **run: Any) -> Descent:
         """The descent that `mtlviz.pareto.descend` makes of these arguments, and is then known. Raises: as it does."""
         began = time.perf_counter()
-        with self._noted():
-            descent = pareto.descend(methods, starts, problem, points=POINTS, **run)
+        descent = pareto.descend(methods, starts, problem, points=POINTS, warn=False, **run)
         self._base = Settings.of(descent).base
         self._keep(descent)
         self.work = Work(len(descent.methods), len(descent.starts), descent.steps, time.perf_counter() - began)
@@ -130,8 +135,7 @@ class Descents:
         path = self._followed[1].x[0, 0]
         there = int(np.isfinite(path[:, 0]).sum())  # NaN only follows the end
         walked = path[: min(step + 1, there)] if there else np.array([place])
-        with self._noted():
-            return pareto.probe(self._named(settings.methods), walked, settings.problem)
+        return pareto.probe(self._named(settings.methods), walked, settings.problem)
 
     def landscape(self, problem: Objectives) -> Landscape:
         """The landscape of the problem, the same one whatever the scale: it is in own units."""
@@ -158,31 +162,25 @@ class Descents:
     def _descended(
         self, settings: Settings, methods: Sequence[str], starts: Sequence[Start], points: int | None
     ) -> Descent:
-        with self._noted():
-            return pareto.descend(
-                self._named(methods),
-                starts,
-                settings.problem,
-                steps=settings.steps,
-                lr=settings.lr,
-                optimizer=settings.optimizer,
-                points=points,
-            )
+        return pareto.descend(
+            self._named(methods),
+            starts,
+            settings.problem,
+            steps=settings.steps,
+            lr=settings.lr,
+            optimizer=settings.optimizer,
+            points=points,
+            warn=False,  # from a worker's thread it would come under whatever cell is the newest, at each move
+        )
 
     def _named(self, methods: Sequence[str]) -> Weightings:
         return {name: self.weightings[name] for name in methods}
 
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Collects warnings: a thread's would be printed under whatever cell is the newest, at each move."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-        self.notes |= dict.fromkeys(str(warning.message) for warning in caught)
-
     def _keep(self, descent: Descent) -> None:
         ends = descent.ends
         for m, method in enumerate(descent.methods):
+            if method not in self._notes:
+                self._notes[method] = labelled(self._named([method]))[method].notes(2)
             for n, (x1, x2) in enumerate(descent.starts):
                 code, last, conflicts = (int(part[m, n]) for part in (ends.code, ends.last, ends.conflicts))
                 row = _Row(descent.x[m, n], descent.weights[m, n], code, last, conflicts, ends.late[m, n])
@@ -190,6 +188,7 @@ class Descents:
         self._pattern = descent
 
     def _assembled(self, settings: Settings) -> Descent:
+        assert self._pattern is not None  # rows are there, so that they were kept
         pairs = [[(method, start) for start in settings.starts] for method in settings.methods]
         rows = [[self._rows[pair] for pair in line] for line in pairs]
         self._rows = {pair: self._rows[pair] for line in pairs for pair in line}

@@ -71,6 +71,12 @@ def test_the_seed_and_the_step_make_the_random_weights() -> None:
     assert not np.array_equal(one, probe("rlw", path[:4], PROBLEMS["toy"], seed=1).weights)
 
 
+def test_a_problem_by_its_name_has_its_usual_scale() -> None:
+    found, wanted = (probe("mgda", [(1.0, -3.0)], problem) for problem in ("toy", Toy(scale=(0.1, 1.0))))
+    np.testing.assert_array_equal(found.gradients, wanted.gradients)
+    np.testing.assert_array_equal(found.weights, wanted.weights)
+
+
 def test_a_method_that_has_no_weights_there_says_so_with_nan() -> None:
     path = np.array([[-7.5, -0.5], [-7.5, -0.6]])  # both losses are below 0
     moment = probe(["si", "equal", "gls"], path, PROBLEMS["toy"])
@@ -180,6 +186,8 @@ BAD: list[tuple[Callable[[], Any], type[MtlvizError], str]] = [
     (lambda: probe("mgda", np.empty((0, 2)), Toy()), ParetoError, "a path has a point or more, (K, 2); came the shape"),
     (lambda: probe("mgda", (1.0, 2.0), Toy()), ParetoError, "a path has a point or more, (K, 2); came the shape (2,)"),
     (lambda: probe("mgda", [(1, 2, 3)], Toy()), ParetoError, "two coordinates"),
+    (lambda: probe("mgda", [(1, 2)], "toi"), ParetoError, "unknown problem 'toi'; did you mean 'toy'?"),
+    (lambda: probe("mgda", [(1, 2)], None), ParetoError, "problem needs a name"),
     (lambda: probe("mdga", [(1, 2)], Toy()), WeightingError, "unknown weighting 'mdga'"),
     (lambda: probe("rlw", [(1, 2)], Toy(), seed=-1), ParetoError, "seed must be a whole number from 0"),
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numba import njit
 
@@ -160,12 +158,11 @@ def uniform(tasks: int) -> Floats:
     return np.full((1, tasks), -np.log(tasks))
 
 
-def warn_where_idle(name: str, rho: float, tasks: int) -> None:
-    """Warns that a ball of ρ ≥ log T holds every p, so that nothing keeps p from drifting to one task."""
-    if tasks > 1 and rho >= np.log(tasks):
-        warnings.warn(
-            f"{name}: rho={rho:g} does not constrain {tasks} tasks, since log {tasks} = {np.log(tasks):.3f}: p can "
-            f"drift to a single task. Choose a rho below {np.log(tasks):.3f}.",
-            UserWarning,
-            stacklevel=3,
-        )
+def notes_where_idle(name: str, rho: float, tasks: int) -> tuple[str, ...]:
+    """Says that a ball of ρ ≥ log T holds every p, so that nothing keeps p from drifting to one task."""
+    if tasks < 2 or rho < np.log(tasks):
+        return ()
+    return (
+        f"{name}: rho={rho:g} does not constrain {tasks} tasks, since log {tasks} = {np.log(tasks):.3f}: p can "
+        f"drift to a single task. Choose a rho below {np.log(tasks):.3f}.",
+    )
