@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_readmes_code_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     code = "\n".join(blocks).replace("data_samples/", f"{ROOT}/data_samples/")
     code, shortened = re.subn(r"steps=(2000|300)\b", "steps=40", code)
     assert shortened == 4

@@ -47,7 +47,8 @@ def pareto_trajectories(
 
     In the plane of parameters over the landscape, with the Pareto set; in the plane of the own losses (before scale and
     offset) with the front and the weighted-sum line, on which s₁L₁ + s₂L₂ has its least value on the front, and which
-    touches it where equal weights go at this scale. The mark at a trajectory's end is its verdict.
+    touches it where that sum is least: where equal weights go, unless they end in a local minimum. The mark at a
+    trajectory's end is its verdict.
 
     Args:
         descent: as `mtlviz.pareto.descend` returns it.

@@ -36,7 +36,7 @@ class Scene:
 
 
 def parameter_plane(descent: Descent, landscape: Landscape, contours: str, equal: Numbers) -> Scene:
-    """Contours and Pareto set; starts, best average and the points (K, 2) where equal weights go."""
+    """Contours and Pareto set; starts, best average and the minima (K, 2) of the weighted sum."""
     problem = descent.problem
     x, y = _thin(problem.pareto_set)
     below = [_contour(landscape, contours), _line(x, y, "Pareto set", "Pareto set")]
@@ -45,7 +45,7 @@ def parameter_plane(descent: Descent, landscape: Landscape, contours: str, equal
 
 
 def loss_plane(descent: Descent, ranges: tuple[Range, Range], equal: Numbers) -> Scene:
-    """Front and weighted-sum line; starts, best average and where equal weights go, the points (K, 2) of the plane."""
+    """Front and weighted-sum line; starts, best average and the minima (K, 2) of the weighted sum."""
     problem = descent.problem
     x, y = _thin(problem.front)
     there = problem.own_losses(equal)
@@ -130,7 +130,7 @@ def _weighted_sum(point: Numbers, scale: tuple[float, float], ranges: tuple[Rang
 
 def _equal(points: Numbers) -> Trace:
     look = {"symbol": "diamond-open", "size": 16, "color": theme.NEUTRAL, "line": {"width": 2.5}}
-    return _marks(points, "equal weights go here", look)
+    return _marks(points, "minimum of the weighted sum", look)
 
 
 def _best(points: Numbers) -> Trace:

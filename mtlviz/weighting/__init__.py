@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from mtlviz.errors import WeightingError
@@ -121,6 +122,8 @@ class _Methods(Mapping[str, "type[Method]"]):
         return f"METHODS({', '.join(_CLASSES)})"
 
 
+_IMPORTING = RLock()
+
 METHODS: Mapping[str, type[Method]] = _Methods()
 
 
@@ -138,12 +141,13 @@ def named(name: str) -> Method:
 
 def _imported(module: str) -> Any:
     """The module; its kernels are compiled on the first import on this machine, which takes seconds and is said."""
-    if module in sys.modules:
-        return sys.modules[module]
-    from mtlviz.weighting.notice import compiling  # here, since it imports numba
+    with _IMPORTING:  # sys.modules has a module that another thread is still importing, too
+        if module in sys.modules:
+            return sys.modules[module]
+        from mtlviz.weighting.notice import compiling  # here, since it imports numba
 
-    with compiling():
-        return import_module(module)
+        with compiling():
+            return import_module(module)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ipywidgets
@@ -45,7 +45,8 @@ class ParetoLab(ipywidgets.VBox):
     A click or a drag only sets what is wanted; one thread computes and draws, the newest wish first, and only the
     trajectories that it does not know yet. The thread ends when nothing is left to do, and with `close()`.
 
-    methods, problem, starts, scale, offset, steps, lr, optimizer: as `mtlviz.pareto.descend` takes them. contours: of
+    methods, problem, starts, scale, offset, steps, lr, optimizer: as `mtlviz.pareto.descend` takes them; the methods
+    are shown in the order of `METHODS`. contours: of
     "average", "loss 1" and "loss 2", the landscape in the plane of parameters.
 
     Raises: ParetoError and WeightingError as `descend` does, and for unknown contours.
@@ -135,13 +136,13 @@ class ParetoLab(ipywidgets.VBox):
         return pareto_table.answered(self.parameters.waits, self.losses.waits)
 
     def close(self) -> None:
-        """Ends the thread and every view."""
+        """Ends the thread, every view and every control."""
         if self._publisher is not None:
             self._closed = True
             self._publisher.close()
             with self._rest:
                 self._rest.notify_all()
-            for part in (*self.children, *self._views, self.table):
+            for part in _parts(self):
                 part.close()
         super().close()
 
@@ -281,3 +282,14 @@ class ParetoLab(ipywidgets.VBox):
         what = str(error) if known else f"{type(error).__name__}: {error}"
         self.trouble.value = failure("The lab could not show this", what, "" if known else raised)
         self.trouble.layout.display = None
+
+
+def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """Everything inside a widget, and its looks, which ipywidgets holds until each is closed."""
+    for child in getattr(widget, "children", ()):
+        yield from _parts(child)
+        yield child
+    for name in ("layout", "style"):
+        look = getattr(widget, name, None)
+        if isinstance(look, ipywidgets.Widget):
+            yield look

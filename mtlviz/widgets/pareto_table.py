@@ -23,7 +23,11 @@ _HEADINGS = (
     ("on the front", "left", "how many of its starts reach the Pareto front, and what becomes of the others"),
     ("to the best", "right", "mean distance, in the plane of parameters, to the nearest point of the best average"),
     ("gap", "right", "how far the mean of the own losses ends above the best, on average over the starts"),
-    ("conflict", "right", "share of the steps at which the two gradients point against each other"),
+    (
+        "conflict",
+        "right",
+        "share of the steps at which the two gradients point against each other; on the front they always do",
+    ),
 )
 
 
@@ -56,8 +60,9 @@ def legend(methods: Sequence[str], colours: Mapping[str, int]) -> str:
     """What the lines and marks of both planes are, as HTML; plotly's own legend takes half of the time of a redraw."""
     lines = [(theme.colour(colours[method]), "━", html.escape(method)) for method in methods]
     grey = theme.NEUTRAL
-    marks = [(BEST, "━", "Pareto set and front"), (BEST, "★", "best average"), (grey, "◇", "equal weights go here")]
-    marks += [(grey, "╌", "least s₁L₁ + s₂L₂")] + [(grey, sign, verdict) for verdict, sign in _SIGNS.items()]
+    marks = [(BEST, "━", "Pareto set and front"), (BEST, "★", "best average")]
+    marks += [(grey, "◇", "minimum of the weighted sum"), (grey, "╌", "least s₁L₁ + s₂L₂")]
+    marks += [(grey, sign, verdict) for verdict, sign in _SIGNS.items()]
     entries = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><b style="color:{colour}">{sign}</b> {name}</span>'
         for colour, sign, name in (*lines, *marks)
