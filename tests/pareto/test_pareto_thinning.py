@@ -13,6 +13,9 @@ from mtlviz.pareto.result import Ends
 from mtlviz.runlog.records import Floats
 
 METHODS = ["equal", "mgda", "emtl"]
+SMOOTH = 6000
+"""Points that a browser redraws in 85 ms: measured on 12 lines of 500 under a dragged handle. The lab's 40
+trajectories, of 8 methods from 5 starts, may have no more in a plane."""
 
 
 def walked(paths: Floats, problem: str = "quadratics") -> Descent:
@@ -81,7 +84,7 @@ def test_real_trajectories_are_thinned_to_what_a_screen_shows(problem: str, step
     descent = pareto.descend(METHODS, problem=problem, steps=steps)
     assert_within(descent, 0.003)
     kept = pareto.thinned(descent)
-    assert kept.sum(axis=2).mean() <= 150
+    assert 40 * kept.sum(axis=2).mean() <= SMOOTH
     assert (pareto.thinned(descent, tolerance=1e-6).sum(axis=2) >= kept.sum(axis=2)).all()
 
 

@@ -85,7 +85,9 @@ def test_a_step_that_is_far_too_long_diverges() -> None:
         assert np.isfinite(array[0, 0, :last]).all()
         assert np.isnan(array[0, 0, last:]).all()
     np.testing.assert_allclose(ours.last[0, 0], path[-2], rtol=1e-9)
-    assert np.isnan(ours.summary.distance_to_best[0]) or (ours.verdicts.verdict[1] != "diverged")
+    assert ours.verdicts.verdict[1] == "on the front"
+    assert ours.summary.distance_to_best[0] == ours.verdicts.distance_to_best[1]  # the diverged start is left out
+    assert ours.verdicts.distance_to_best[0] != ours.verdicts.distance_to_best[1]  # and would have moved the mean
     assert ours.verdicts.verdict[3] == "on the front"  # mgda rests at a minimum
     assert ours.verdicts.conflict_rate.between(0, 1).all()
 
