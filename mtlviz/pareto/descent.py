@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from mtlviz.errors import ParetoError
+from mtlviz.pareto.arguments import check_seed, is_whole
 from mtlviz.pareto.kernels import PLANE
 from mtlviz.pareto.loop import OPTIMIZERS, Handed, trajectory
-from mtlviz.pareto.methods import Methods, Supplies, check_seed, labelled, supplies, warn_of
+from mtlviz.pareto.methods import Methods, Supplies, labelled, supplies, warn_of
 from mtlviz.pareto.objectives import Objectives, points
 from mtlviz.pareto.problems import problem_of
 from mtlviz.pareto.result import Descent, Ends
@@ -132,14 +133,13 @@ def _checked_starts(starts: Any) -> Floats:
 
 
 def _check_numbers(steps: Any, lr: Any, optimizer: Any, points: Any, tolerance: Any) -> None:
-    whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
-    if not (whole and 1 <= steps <= MOST_STEPS):
+    if not (is_whole(steps) and 1 <= steps <= MOST_STEPS):
         raise ParetoError(f"steps must be a whole number from 1 to {MOST_STEPS:,}, got {steps!r}")
     if not _positive(lr):
         raise ParetoError(f"lr must be positive and finite, got {lr!r}")
     if optimizer not in OPTIMIZERS:
         raise ParetoError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-    if points is not None and not (isinstance(points, (int, np.integer)) and points >= 2):
+    if points is not None and not (is_whole(points) and points >= 2):
         raise ParetoError(f"points must be a whole number from 2 up, or None for all, got {points!r}")
     if not _positive(tolerance):
         raise ParetoError(f"tolerance must be positive and finite, got {tolerance!r}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mtlviz.errors import ParetoError
+from mtlviz.pareto.arguments import checked_margin, is_whole, several
 from mtlviz.pareto.equity import MARGIN, SCALES, at_scales, spread
 from mtlviz.pareto.objectives import Objectives
 from mtlviz.pareto.problems import problem_of
@@ -38,13 +39,13 @@ def rate_balance(
     x2, rate_1, rate_2, balance = (r₁ − r₂) / (|r₁| + |r₂|), above 0 where p favours the first loss, and gap, how far
     the mean own loss lies above the best.
 
-    Raises: as `equity` does for problem and scales, WeightingError for an unknown form, ParetoError for fewer than 3
-    places.
+    Raises: as `equity` does for problem and scales, WeightingError for an unknown form, ParetoError for no list of
+    rates, or for places that are no whole number from 3.
     Differs: EMTL is a reconstruction; see `EMTL`.
     """
-    if places < 3:
-        raise ParetoError(f"rate_balance needs 3 places or more, got {places!r}")
-    methods = [EMTL(rate=rate) for rate in rates]
+    if not (is_whole(places) and places >= 3):
+        raise ParetoError(f"places must be a whole number, 3 places or more; got {places!r}")
+    methods = [EMTL(rate=rate) for rate in several("rates", rates, get_args(Rate))]
     scaled = at_scales(problem, scales, offset)
     place = np.linspace(0.0, 1.0, places + 2)[1:-1]
     return pd.concat([_along(method, each, place) for method in methods for each in scaled], ignore_index=True)
@@ -70,11 +71,12 @@ def rest_points(
     Returns a row per (rate, scale, rest point): rate, scale, place, x1, x2, gap as in `rate_balance`, and best,
     whether that mean of the own losses counts as the best average.
 
-    Raises: as `rate_balance` does.
+    Raises: as `rate_balance` does, and ParetoError for a margin out of range.
     """
+    share = checked_margin(margin)
     balance = rate_balance(problem, scales=scales, rates=rates, offset=offset, places=places)
     known = problem_of(problem)
-    reach = margin * spread(known)
+    reach = share * spread(known)
     rows = []
     for (rate, scale), line in balance.groupby(["rate", "scale"], sort=False):
         place = _rests(line["place"].to_numpy(), line["balance"].to_numpy())

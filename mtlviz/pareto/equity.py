@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mtlviz.errors import ParetoError
+from mtlviz.pareto.arguments import checked_margin, several
 from mtlviz.pareto.descent import descend
-from mtlviz.pareto.methods import Methods
-from mtlviz.pareto.objectives import Objectives
+from mtlviz.pareto.methods import Methods, labelled, warn_of
+from mtlviz.pareto.objectives import Objectives, checked_number
 from mtlviz.pareto.problems import problem_of
 from mtlviz.pareto.result import DIVERGED, ON_THE_FRONT, UNDEFINED, Descent
 from mtlviz.weighting.emtl import EMTL, Merge, Rate
@@ -69,14 +67,11 @@ def equity(
     Source: Yuan and Zhang, arXiv 2306.09373 v2, figure 1.
     Differs: the paper's text gives neither scales nor starts; and EMTL is a reconstruction, see `EMTL`.
     """
-    scaled = at_scales(problem, scales, offset)
-    if not (np.isfinite(margin) and 0.0 <= margin <= 1.0):
-        raise ParetoError(f"equity: margin must be in [0, 1], a share of the spread along the front; got {margin!r}")
+    weightings, scaled = labelled(methods), at_scales(problem, scales, offset)
     options: dict[str, Any] = {"steps": steps, "lr": lr, "optimizer": optimizer, "seed": seed, "tolerance": tolerance}
-    with _each_warning_once():
-        descents = [descend(methods, starts, each, points=2, **options) for each in scaled]
-    rows = pd.concat([_ends(descent, margin) for descent in descents], ignore_index=True)
-    return rows.sort_values("method", kind="stable", ignore_index=True)
+    runs = _runs(weightings, scaled, starts, margin, options)
+    warn_of(weightings)
+    return runs
 
 
 def robustness(
@@ -103,19 +98,20 @@ def robustness(
 
     Returns a row per (combination, scale, start): rate, merge, eta, beta, rho, and the columns of `equity`.
 
-    Raises: WeightingError for a constant out of range or an unknown form, naming it; ParetoError for an empty list,
-    and all that `equity` raises.
+    Raises: WeightingError for a constant out of range or an unknown form, naming it; ParetoError for something that is
+    no list, an empty list, a constant that is no number, and all that `equity` raises.
     """
-    for name, values in {"rates": rates, "merges": merges, "etas": etas, "betas": betas, "rhos": rhos}.items():
-        if not len(values):
-            raise ParetoError(f"robustness: {name} needs one value or more")
-    combinations = list(dict.fromkeys(product(rates, merges, etas, betas, rhos)))
+    forms = several("rates", rates, ("loss_over_norm",)), several("merges", merges, ("product",))
+    lists = {"etas": (etas, (0.5,)), "betas": (betas, BETAS), "rhos": (rhos, RHOS)}
+    constants = [[checked_number(name, each) for each in several(name, *both)] for name, both in lists.items()]
+    combinations = list(dict.fromkeys(product(*forms, *constants)))
     named = {
         str(number): EMTL(rate=rate, merge=merge, eta=eta, beta=beta, rho=rho)
         for number, (rate, merge, eta, beta, rho) in enumerate(combinations)
     }
     options: dict[str, Any] = {"steps": steps, "lr": lr, "optimizer": optimizer, "tolerance": tolerance}
-    runs = equity(named, scales=scales, problem=problem, offset=offset, starts=starts, margin=margin, **options)
+    runs = _runs(named, at_scales(problem, scales, offset), starts, margin, options)
+    warn_of(named)
     known = pd.DataFrame(combinations, columns=list(_CONSTANTS)).loc[runs["method"].cat.codes]
     return pd.concat([known.reset_index(drop=True), runs.assign(method="emtl")], axis=1)
 
@@ -127,8 +123,11 @@ def reached(runs: pd.DataFrame, by: Sequence[str] = ("method", "scale")) -> pd.D
 
     Returns a row per group in the order in which they appear: `by`, runs, on_the_front, best, all three counts.
 
-    Raises: ParetoError for a column that the frame lacks.
+    Raises: ParetoError for something that is no frame, for no list of columns, or a column that the frame lacks.
     """
+    if not isinstance(runs, pd.DataFrame):
+        raise ParetoError(f"runs must be a frame, as equity and robustness return it; came {runs!r}")
+    by = several("by", by, ("method", "scale"))
     wanted = [*by, "verdict", "best"]
     if missing := [name for name in wanted if name not in runs.columns]:
         raise ParetoError(f"reached needs the columns {', '.join(wanted)}; the frame lacks {', '.join(missing)}")
@@ -141,17 +140,26 @@ def reached(runs: pd.DataFrame, by: Sequence[str] = ("method", "scale")) -> pd.D
 def at_scales(problem: str | Objectives, scales: Sequence[float], offset: float | None) -> list[Objectives]:
     """The problem with the first loss at each scale."""
     usual = problem_of(problem, offset=offset)
-    if not len(scales):
-        raise ParetoError("scales needs one factor of the first loss or more, such as (0.1, 1, 10)")
-    if len(set(scales)) < len(scales):
-        raise ParetoError(f"scales must differ, since each is a group of runs; came {tuple(scales)!r}")
-    return [usual.scaled((scale, usual.scale[1]), usual.offset) for scale in scales]
+    factors = several("scales", scales, (0.1, 1, 10))
+    scaled = [usual.scaled((factor, usual.scale[1]), usual.offset) for factor in factors]
+    if len({each.scale for each in scaled}) < len(scaled):
+        raise ParetoError(f"scales must differ, since each is a group of runs; came {factors!r}")
+    return scaled
 
 
 def spread(problem: Objectives) -> float:
     """How far the worst mean of the own losses along the front lies above the best."""
     means = problem.front.mean(axis=1)
     return float(means.max() - problem.own_losses(problem.best_average).mean(axis=1).min())
+
+
+def _runs(
+    weightings: Mapping[str, Weighting], scaled: Sequence[Objectives], starts: Any, margin: Any, options: dict[str, Any]
+) -> pd.DataFrame:
+    """The rows of every scale, by method; warns of nothing."""
+    share = checked_margin(margin)
+    ends = [_ends(descend(weightings, starts, each, points=2, warn=False, **options), share) for each in scaled]
+    return pd.concat(ends, ignore_index=True).sort_values("method", kind="stable", ignore_index=True)
 
 
 def _ends(descent: Descent, margin: float) -> pd.DataFrame:
@@ -161,12 +169,3 @@ def _ends(descent: Descent, margin: float) -> pd.DataFrame:
     sound = ~rows["verdict"].isin([DIVERGED, UNDEFINED])
     rows = rows.assign(scale=descent.problem.scale[0], best=sound & near)
     return rows[["method", *_KEYS, *_OUTCOMES, "best", "detail"]]
-
-
-@contextmanager
-def _each_warning_once() -> Iterator[None]:
-    """Lets each warning that comes inside through once, at the end."""
-    with warnings.catch_warnings(record=True) as caught:
-        yield
-    for text, category in dict.fromkeys((str(each.message), each.category) for each in caught):
-        warnings.warn(text, category, stacklevel=4)

@@ -72,6 +72,21 @@ def _flushed(value: float) -> float:
 
 
 @njit(cache=True)
+def _move(
+    x: Floats, weights: Floats, gradients: Floats, lr: float, adam: bool,
+    first: Floats, second: Floats, decay1: float, decay2: float,
+) -> None:  # fmt: skip
+    """One step of x (2,), and of Adam's moments (2,); decay: β to the power of the steps so far, this one included."""
+    for i in range(2):
+        slope = weights[0] * gradients[0, i] + weights[1] * gradients[1, i]
+        if adam:
+            first[i] = _flushed(first[i] + (1.0 - _BETA1) * (slope - first[i]))
+            second[i] = _flushed(second[i] + (1.0 - _BETA2) * (slope * slope - second[i]))
+            slope = first[i] / (1.0 - decay1) / (np.sqrt(second[i] / (1.0 - decay2)) + _EPSILON)
+        x[i] -= lr * slope
+
+
+@njit(cache=True)
 def _ended(code: int, last: int, conflicts: int, sound: Floats, late: Floats) -> tuple[int, int, int]:
     """What a trajectory returns that ends early; its last point goes to `late`."""
     late[:] = sound
@@ -125,13 +140,7 @@ def trajectory(
             late[:] = x
         decay1 = _flushed(decay1 * _BETA1)
         decay2 = _flushed(decay2 * _BETA2)
-        for i in range(2):
-            slope = weights[0] * gradients[0, i] + weights[1] * gradients[1, i]
-            if adam:
-                first[i] = _flushed(first[i] + (1.0 - _BETA1) * (slope - first[i]))
-                second[i] = _flushed(second[i] + (1.0 - _BETA2) * (slope * slope - second[i]))
-                slope = first[i] / (1.0 - decay1) / (np.sqrt(second[i] / (1.0 - decay2)) + _EPSILON)
-            x[i] -= lr * slope
+        _move(x, weights, gradients, lr, adam, first, second, decay1, decay2)
         if step < steps and not (abs(x[0]) <= limit and abs(x[1]) <= limit):
             return _ended(LEFT, step, conflicts, sound, late)
     return FINE, steps, conflicts

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from mtlviz.errors import ParetoError, WeightingError
+from mtlviz.errors import WeightingError
 from mtlviz.pareto.loop import Handed, unobserved
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting import METHODS, named
@@ -62,12 +60,6 @@ def warn_of(weightings: Mapping[str, Weighting]) -> None:
     """Warns, at the line that called the caller, of what the weightings say of two tasks, each note once."""
     for note in dict.fromkeys(note for weighting in weightings.values() for note in weighting.notes(2)):
         warnings.warn(note, UserWarning, stacklevel=3)
-
-
-def check_seed(seed: Any) -> None:
-    """Raises: ParetoError for something that is no whole number from 0."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ParetoError(f"seed must be a whole number from 0, got {seed!r}")
 
 
 def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplies:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mtlviz.errors import ParetoError
-from mtlviz.pareto.kernels import evaluated
+from mtlviz.pareto.kernels import PLANE, evaluated
 from mtlviz.runlog.records import Floats
 
 Range = tuple[float, float]
@@ -42,13 +42,16 @@ class Objectives(ABC):
     A loss in its own units is L_t, before scale and offset. The Pareto set and front do not depend on the scale, and
     front, best average and distances are in own units, so that runs with different scales can be compared.
 
-    A problem of your own: a subclass with the class attributes below, its kernel a `staticmethod` of a function
-    decorated with `mtlviz.pareto.kernels.plane_kernel`, its `constants`, and `set_at`.
+    A problem of your own is a subclass, also decorated with `dataclass(frozen=True, kw_only=True)`, with the class
+    attributes name, title, bounds ((low, high) of x1 and of x2), usual_starts (N points) and kernel, a `staticmethod`
+    of a function (x (2,), constants (C,), losses (2,), gradients (2, 2)) -> None that writes the last two and is decorated
+    with `mtlviz.pareto.kernels.plane_kernel`; with `set_at`, and with `constants` where the kernel reads any.
 
     scale: the factor of each loss, two positive numbers. offset: what is added to both, for methods that need positive
     losses; gradients do not change with it.
 
-    Raises: ParetoError for a scale that is not two positive finite numbers, or an offset that is not finite.
+    Raises: ParetoError for a scale that is not two positive finite numbers, or an offset that is not finite; where a
+    subclass is defined without one of these attributes, or with a kernel that is not compiled.
     """
 
     name: ClassVar[str]
@@ -63,6 +66,17 @@ class Objectives(ABC):
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset: float = 0.0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        missing = [name for name in ("name", "title", "bounds", "usual_starts", "kernel") if not hasattr(cls, name)]
+        if missing:
+            raise ParetoError(f"the problem {cls.__name__} needs {', '.join(missing)} in the body of its class")
+        if PLANE not in getattr(cls.kernel, "nopython_signatures", ()):
+            raise ParetoError(
+                f"the kernel of the problem {cls.__name__} is not compiled: decorate it with "
+                "mtlviz.pareto.kernels.plane_kernel, and name it in the class as staticmethod(kernel)"
+            )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _two_positive("scale", self.scale))

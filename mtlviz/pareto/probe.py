@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mtlviz.errors import ParetoError
+from mtlviz.pareto.arguments import check_seed
 from mtlviz.pareto.loop import led_along
-from mtlviz.pareto.methods import Methods, check_seed, labelled, supplies
+from mtlviz.pareto.methods import Methods, labelled, supplies
 from mtlviz.pareto.objectives import Objectives, points
 from mtlviz.pareto.problems import problem_of
 from mtlviz.runlog.records import Floats

@@ -57,6 +57,11 @@ class Descent:
     weights: Floats
     ends: Ends
 
+    def __repr__(self) -> str:
+        methods = ", ".join(self.methods)
+        run = f"scale {self.problem.scale}, {self.steps:,} steps of {self.optimizer}, lr {self.lr:g}"
+        return f"Descent({methods} from {len(self.starts)} starts on {self.problem.name}, {run})"
+
     @cached_property
     def losses(self) -> Floats:
         """The losses (M, N, K, 2) at the points, each in its own units: before scale and offset."""
@@ -78,7 +83,7 @@ class Descent:
     @cached_property
     def trajectories(self) -> pd.DataFrame:
         """A row per (method, start, step): method, start (from 1), step, x1, x2, loss_1, loss_2 (in own units),
-        weight_1, weight_2, cosine, conflict."""
+        weight_1, weight_2, cosine, conflict; all but the first three missing after the end of a trajectory."""
         methods, starts, kept, _ = self.x.shape
         columns = {
             "method": self._method_column(starts * kept),
@@ -88,7 +93,9 @@ class Descent:
         for name, values in (("x{}", self.x), ("loss_{}", self.losses), ("weight_{}", self.weights)):
             columns |= {name.format(t + 1): values[..., t].ravel() for t in range(2)}
         cosine = self.cosine.ravel()
-        return pd.DataFrame(columns | {"cosine": cosine, "conflict": cosine < 0})
+        conflict = pd.array(cosine < 0, dtype="boolean")
+        conflict[np.isnan(self.x[..., 0]).ravel()] = pd.NA
+        return pd.DataFrame(columns | {"cosine": cosine, "conflict": conflict})
 
     @cached_property
     def last(self) -> Floats:
@@ -129,7 +136,10 @@ class Descent:
         plane or not a number; "undefined", where the method has no weights. detail says of the last two where and why.
         distance_to_front: in the plane of own losses. distance_to_best: in the plane of parameters, to the nearest
         best-average point. gap: how far the mean of the own losses lies above the best. conflict_rate: the share of
-        the steps at which the gradients conflict. last_step: the last with weights, -1 where there is none.
+        the points, one before each step and the last, at which the gradients conflict; on the front they always do, so
+        it grows with the time spent there. last_step: the last with weights, -1 where there is none.
+
+        "stuck" speaks of the last tenth of the steps: who jumps to and fro across a valley may come on later.
         """
         count = len(self.starts)
         losses = self.problem.own_losses(self.last)
@@ -153,18 +163,21 @@ class Descent:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row per method: starts; on_the_front, how many of them get there; the means of distance_to_best and gap
-        over the starts that neither diverged nor became undefined, and of conflict_rate."""
+        """A row per method: starts; on_the_front, how many of them get there; sound, how many neither diverged nor
+        became undefined; the means of distance_to_best and gap over those, and of conflict_rate over all."""
         rows = self.verdicts
         sound = ~rows.verdict.isin([DIVERGED, UNDEFINED])
         rows = rows.assign(
             on_the_front=rows.verdict == ON_THE_FRONT,
+            sound=sound,
             distance_to_best=rows.distance_to_best.where(sound),
             gap=rows.gap.where(sound),
         )
         means = {name: (name, "mean") for name in ("distance_to_best", "gap", "conflict_rate")}
         grouped = rows.groupby("method", observed=False, sort=False)
-        return grouped.agg(starts=("start", "size"), on_the_front=("on_the_front", "sum"), **means).reset_index()
+        return grouped.agg(
+            starts=("start", "size"), on_the_front=("on_the_front", "sum"), sound=("sound", "sum"), **means
+        ).reset_index()
 
     def _method_column(self, repeats: int) -> pd.Categorical:
         return pd.Categorical(np.repeat(np.array(self.methods, dtype=object), repeats), list(self.methods))

@@ -11,6 +11,7 @@ import pytest
 
 from mtlviz.errors import ParetoError, WeightingError
 from mtlviz.pareto import Quadratics, Toy, descend, equity, rate_balance, reached, rest_points, robustness
+from mtlviz.weighting.bandit_mtl import BanditMTL
 from mtlviz.weighting.emtl import EMTL
 
 CENTRE = [(0.0, 0.0)]  # by symmetry every fair method goes straight from here to the best average at scale 1
@@ -87,6 +88,11 @@ def test_reached_counts_by_any_columns() -> None:
     assert reached(by_hand).to_numpy().tolist() == [["a", 1.0, 2, 1, 1], ["b", 1.0, 1, 1, 0]]
     with pytest.raises(ParetoError, match="lacks colour"):
         reached(by_hand, by=("colour",))
+    with pytest.raises(ParetoError, match="runs must be a frame, as equity and robustness return it; came 3"):
+        reached(3)  # type: ignore[arg-type]
+    for none in ((), "method", 3):
+        with pytest.raises(ParetoError, match="by needs one value or more in a list"):
+            reached(by_hand, by=none)  # type: ignore[arg-type]
 
 
 def test_each_combination_is_the_emtl_of_its_constants() -> None:
@@ -180,8 +186,11 @@ def test_a_warning_comes_once_and_not_once_a_scale() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         equity("bandit_mtl", scales=(0.1, 1.0, 10.0), **QUICK)
-    assert [str(each.message).split(":")[0] for each in caught] == ["bandit_mtl"]
-    assert caught[0].filename == __file__
+        robustness((0.5,), (1.2,), scales=(0.1, 1.0), **QUICK)
+        descend({"one": BanditMTL(), "other": BanditMTL(eta=0.1), "third": "equal"}, CENTRE, steps=5)
+        descend("bandit_mtl", CENTRE, steps=5, warn=False)
+    assert [str(each.message).split(":")[0] for each in caught] == ["bandit_mtl", "emtl", "bandit_mtl"]
+    assert {each.filename for each in caught} == {__file__}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,13 @@ def test_a_warning_comes_once_and_not_once_a_scale() -> None:
         ({"scales": (1, 1.0)}, "scales must differ"),
         ({"margin": -0.1}, "margin must be in"),
         ({"margin": float("nan")}, "margin must be in"),
+        ({"margin": "a"}, "margin must be in"),
+        ({"margin": None}, "margin must be in"),
+        ({"margin": True}, "margin must be in"),
+        ({"scales": 0.1}, "scales needs one value or more in a list, such as .0.1, 1, 10.; came 0.1"),
+        ({"scales": "0.1"}, "scales needs one value or more"),
+        ({"scales": (1.0, "a")}, "scale needs two positive"),
+        ({"scales": ([1.0],)}, "scale needs two positive"),
         ({"problem": "toys"}, "did you mean 'toy'"),
         ({"starts": [(np.nan, 0.0)]}, "start"),
     ],
@@ -217,6 +233,13 @@ def test_an_unknown_method_is_named_with_the_choices() -> None:
         ({"rates": ("loss",)}, WeightingError, "rate must be one of"),
         ({"merges": ("mean",)}, WeightingError, "merge must be one of"),
         ({"betas": ()}, ParetoError, "betas needs one"),
+        ({"betas": 0.5}, ParetoError, "betas needs one value or more in a list.* came 0.5"),
+        ({"betas": ("a",)}, ParetoError, "betas needs a number; came 'a'"),
+        ({"rhos": ([0.1],)}, ParetoError, "rhos needs a number"),
+        ({"etas": (float("nan"),)}, ParetoError, "etas needs a finite number"),
+        ({"rates": "weighted"}, ParetoError, "rates needs one value or more in a list"),
+        ({"merges": None}, ParetoError, "merges needs one value or more in a list"),
+        ({"margin": 2}, ParetoError, "margin must be in"),
     ],
 )
 def test_constants_out_of_range_are_named(wrong: dict[str, object], error: type[Exception], message: str) -> None:
@@ -225,7 +248,17 @@ def test_constants_out_of_range_are_named(wrong: dict[str, object], error: type[
 
 
 def test_rate_balance_needs_places_and_known_forms() -> None:
-    with pytest.raises(ParetoError, match="3 places"):
-        rate_balance(places=2)
+    for places in (2, -1, "a", 10.5, True, None):
+        with pytest.raises(ParetoError, match="places must be a whole number, 3 places or more"):
+            rate_balance(places=places)  # type: ignore[arg-type]
     with pytest.raises(WeightingError, match="rate must be one of"):
-        rate_balance(rates=("loss",))
+        rate_balance(rates=("loss",))  # type: ignore[arg-type]
+    for none in ((), "weighted", 3):
+        with pytest.raises(ParetoError, match="rates needs one value or more in a list"):
+            rest_points(rates=none)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("margin", [-1, 1.5, float("nan"), "a", None])
+def test_rest_points_take_the_margin_of_equity(margin: object) -> None:
+    with pytest.raises(ParetoError, match="margin must be in"):
+        rest_points(margin=margin)  # type: ignore[arg-type]

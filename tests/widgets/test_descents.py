@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -88,3 +90,48 @@ def test_the_arrows_stay_at_the_last_point_of_a_trajectory_that_ended() -> None:
     np.testing.assert_array_equal(moment.x, settings.starts[1])
     assert np.isnan(moment.weights[0]).all()
     assert np.isfinite(moment.weights[1]).all()
+
+
+def test_notes_are_kept_by_label_and_nothing_is_warned_of() -> None:
+    weightings = {"wide": mv.weighting.BanditMTL(), "narrow": mv.weighting.BanditMTL(rho=0.1), "equal": "equal"}
+    descents = Descents(weightings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = descents.first({"wide": weightings["wide"]}, [(1.0, 2.0)], "toy", steps=50)  # type: ignore[dict-item]
+        assert list(descents.notes) == ["wide"]
+        settings = Settings(**(vars(Settings.of(first)) | {"methods": ("wide", "narrow", "equal")}))
+        descents.descent(settings)
+        descents.moment(settings, "wide", 0, 10)
+    assert descents.notes == {"wide": mv.weighting.BanditMTL().notes(2), "narrow": (), "equal": ()}
+    assert descents.notes["wide"][0].startswith("bandit_mtl: rho=1.2 does not constrain 2 tasks")
+
+
+def test_threads_that_descend_leave_the_warnings_of_the_process_alone() -> None:
+    """What warns of a method is told to no thread but the caller's: `catch_warnings` is of the whole process."""
+    settings = Settings.of(pareto.descend("equal", steps=40, points=known.POINTS))
+    settings = Settings(**(vars(settings) | {"methods": ("equal", "bandit_mtl")}))
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            descents = Descents({"equal": "equal", "bandit_mtl": "bandit_mtl"})
+            descents.descent(settings)
+            descents.moment(settings, "bandit_mtl", 0, 3)
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        before = warnings.showwarning, warnings._showwarnmsg_impl, warnings.filters, list(warnings.filters)  # type: ignore[attr-defined]
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(300):
+                warnings.warn(f"word {number}", stacklevel=1)
+                done.wait(0.002)
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+        after = warnings.showwarning, warnings._showwarnmsg_impl, warnings.filters, list(warnings.filters)  # type: ignore[attr-defined]
+    assert before == after
+    assert [str(each.message) for each in seen] == [f"word {number}" for number in range(300)]

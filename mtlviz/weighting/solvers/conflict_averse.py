@@ -65,7 +65,10 @@ def conflict_averse(gramian: Floats, c: float) -> Floats:
 
 @njit(cache=True)
 def of_two(gramian: Floats, c: float, v: Floats) -> bool:
-    """Writes the v of two tasks, which comes with zeros; false, and nothing written, where ‖g_w‖ may count as 0.
+    """Writes the v of two tasks, which comes with zeros; true where v is the answer, 0 where g₀ = 0.
+
+    False, and nothing written, where the general way has to decide: c = 0, a zero gradient, opposite gradients or a
+    Gramian that no two vectors have (‖g₁ × g₂‖² ≤ 0), and wherever ‖g_w‖ may count as 0.
 
     In units of the longer gradient, whose weight is v₁, with ρ the shorter one's length, x their cosine and
     δ = (1 − ρ²) / 2: all of the pull is along the shorter one, v = (0, c ‖g₀‖ / ρ), unless v₁ is positive in

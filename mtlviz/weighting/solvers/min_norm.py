@@ -61,7 +61,10 @@ def min_norm(gramian: Floats) -> Floats:
 
 @njit(cache=True)
 def of_two(g: Floats, w: Floats) -> None:
-    """Writes w ∝ (G₂₂ − G₁₂, G₁₁ − G₁₂), neither below 0; equal gradients share the weight, a zero one takes it all."""
+    """Writes w ∝ (G₂₂ − G₁₂, G₁₁ − G₁₂), neither below 0; equal gradients share the weight.
+
+    A zero gradient takes it all; of two zero gradients, the first does.
+    """
     a, b = max(g[1, 1] - g[0, 1], 0.0), max(g[0, 0] - g[0, 1], 0.0)
     if min(g[0, 0], g[1, 1]) <= 0.0:
         w[0], w[1] = (0.0, 1.0) if g[1, 1] < g[0, 0] else (1.0, 0.0)
