@@ -44,8 +44,8 @@ class Objectives(ABC):
 
     A problem of your own is a subclass, also decorated with `dataclass(frozen=True, kw_only=True)`, with the class
     attributes name, title, bounds ((low, high) of x1 and of x2), usual_starts (N points) and kernel, a `staticmethod`
-    of a function (x (2,), constants (C,), losses (2,), gradients (2, 2)) -> None that writes the last two and is decorated
-    with `mtlviz.pareto.kernels.plane_kernel`; with `set_at`, and with `constants` where the kernel reads any.
+    of a function (x (2,), constants (C,), losses (2,), gradients (2, 2)) -> None that writes the last two and is
+    decorated with `mtlviz.pareto.kernels.plane_kernel`; with `set_at`, and `constants` where the kernel reads any.
 
     scale: the factor of each loss, two positive numbers. offset: what is added to both, for methods that need positive
     losses; gradients do not change with it.

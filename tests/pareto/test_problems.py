@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import mtlviz as mv
 from mtlviz.errors import ParetoError
 from mtlviz.pareto import PROBLEMS, FonsecaFleming, Objectives, Quadratics, Toy
+from mtlviz.pareto.quadratics import quadratics
 from mtlviz.runlog.records import Floats
 from tests.pareto import peers
 from tests.strategies import seeds
@@ -279,3 +280,13 @@ class Bent(Objectives):
 def test_a_problem_of_ones_own_has_all_that_the_others_have() -> None:
     np.testing.assert_allclose(Bent().best_average, Toy().best_average)
     assert mv.pareto.descend("equal", problem=Bent(scale=(2, 3)), steps=3).problem.scale == (2.0, 3.0)
+
+
+def test_a_problem_of_ones_own_needs_its_attributes_and_a_compiled_kernel() -> None:
+    body = {"name": "own", "title": "Own", "bounds": ((-1, 1), (-1, 1)), "usual_starts": ((0.0, 0.0),)}
+    with pytest.raises(ParetoError, match="the problem Own needs kernel in the body"):
+        type("Own", (Objectives,), body)
+    with pytest.raises(ParetoError, match="needs name, title, bounds, usual_starts"):
+        type("Own", (Objectives,), {"kernel": staticmethod(quadratics)})
+    with pytest.raises(ParetoError, match="not compiled: decorate it with"):
+        type("Own", (Objectives,), body | {"kernel": staticmethod(lambda x, constants, losses, gradients: None)})
