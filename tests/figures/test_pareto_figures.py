@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -16,8 +15,9 @@ from mtlviz import figures, pareto
 from mtlviz.errors import FrameError
 from mtlviz.figures import theme
 from mtlviz.figures.pareto_lines import AHEAD, FADING, MARKS
-from mtlviz.pareto import Descent, Moment
+from mtlviz.pareto import Descent
 from mtlviz.widgets import wire
+from tests.figures.pareto_checks import assert_literal, assert_valid
 from tests.figures.test_figures import HOSTILE
 
 METHODS = ("equal", "mgda", "imtl_g")
@@ -97,15 +97,51 @@ def test_time_fades_and_a_method_has_one_colour_and_one_entry() -> None:
     assert opacity(entry) == 1.0
 
 
+@pytest.mark.parametrize("step", [None, 700])
+def test_without_fading_a_method_is_one_line_among_the_same_traces(step: float | None) -> None:
+    found = descent("toy")
+    options = {"step": step, "kept": np.ones(found.x.shape[:3], bool)}
+    faded, plain = (figures.pareto_trajectories(found, fading=fading, **options) for fading in (True, False))
+    order = [[(trace.type, trace.name) for trace in figure.data] for figure in (faded, plain)]
+    assert order[0] == order[1]
+    now = len(found.step) if step is None else int(np.searchsorted(found.step, step, "right"))
+    for m, method in enumerate(METHODS):
+        for axis, points in (("x", found.x), ("x2", found.losses)):
+            drawn = [trace for trace in lines(plain, method, axis) if np.isfinite(trace.x).any()]
+            assert [opacity(trace) for trace in drawn] == [1.0] + [AHEAD] * (step is not None)
+            assert drawn[0].showlegend == (axis == "x")
+            for n, part in enumerate(stretches(drawn[0])):
+                np.testing.assert_array_equal(part[:, :2], points[m, n, :now])
+                np.testing.assert_array_equal(part[:, 2], found.step[:now])
+
+
+@pytest.mark.parametrize("plane", ["both", "parameters", "losses"])
+def test_without_a_legend_the_heading_is_a_title_with_room_for_its_lines(plane: str) -> None:
+    with_one, without = (figures.pareto_trajectories(descent(), plane=plane, legend=legend) for legend in (True, False))
+    assert (with_one.layout.showlegend, without.layout.showlegend) == (True, False)
+    title = without.layout.title
+    assert with_one.layout.title.text is None
+    assert title.text == with_one.layout.legend.title.text
+    assert without.layout.legend.title.text is None
+    assert title.text.count("<br>") == 2
+    first_line = title.pad.t + 0.7 * title.font.size  # where plotly puts its baseline; each further one 1.3 sizes below
+    assert without.layout.margin.t >= first_line + 2 * 1.3 * title.font.size + 0.3 * title.font.size
+    assert [trace.name for trace in without.data] == [trace.name for trace in with_one.data]
+    pictured = without.layout.meta["pictured"]  # what a download has in any case
+    whole = with_one.to_plotly_json()["layout"]
+    assert {name: pictured[name] for name in ("legend", "showlegend", "margin")} == {
+        name: whole[name] for name in ("legend", "showlegend", "margin")
+    }
+    assert pictured["title"]["text"] == ""
+    assert_valid(without)
+
+
 def test_a_method_keeps_its_colour_when_others_are_left_out() -> None:
     places = {"mgda": 5, "equal": 12}
     figure = figures.pareto_trajectories(descent(), colours=places)
     for method, place in (*places.items(), ("imtl_g", 15)):  # the mapping lacks it: after all others, at its own place
         assert ends(figure, method).marker.color == theme.colour(place)
         assert lines(figure, method)[0].line.dash == theme.dash(place)
-    moment = figures.update_directions(moment_at([0.3, 1.0]), colours=places)
-    (arrow,) = [trace for trace in moment.data if trace.legendgroup == "equal"]
-    assert arrow.line.color == theme.colour(12)
 
 
 def test_the_mark_at_an_end_is_the_verdict() -> None:
@@ -205,7 +241,7 @@ def test_the_weighted_sum_line_touches_the_front_and_nothing_lies_below_it(
     assert abs(height[0] - height[1]) < 1e-9 * size  # along s₁L₁ + s₂L₂ = const
     above = front @ across - height[0]
     assert -1e-9 * size < above.min() < 1e-5 * size  # touches, and never crosses
-    (mark,) = named(figure, "equal weights go here")
+    (mark,) = named(figure, "minimum of the weighted sum")
     np.testing.assert_allclose(np.stack([mark.x, mark.y], -1) @ across, height[0], atol=1e-9 * size)
     for axis, values in (("xaxis", line.x), ("yaxis", line.y)):
         low, high = figure.layout[axis].range
@@ -218,7 +254,7 @@ def test_the_weighted_sum_line_touches_the_front_and_nothing_lies_below_it(
 def test_both_marks_of_a_tie_are_drawn() -> None:
     figure = figures.pareto_trajectories(descent("fonseca_fleming"))
     for axis in ("x", "x2"):
-        for name in ("best average", "equal weights go here"):
+        for name in ("best average", "minimum of the weighted sum"):
             assert len(named(figure, name, axis)[0].x) == 2
 
 
@@ -290,11 +326,7 @@ def test_figures_are_valid_and_leave_the_pages_colours_alone(problem: str, plane
 
 def test_hostile_labels_are_shown_literally() -> None:
     found = pareto.descend(dict.fromkeys(HOSTILE, "equal"), problem="quadratics", steps=20)
-    moment = pareto.probe(dict.fromkeys(HOSTILE, "equal"), found.x[0, 0], found.problem)
-    for figure in (figures.pareto_trajectories(found), figures.update_directions(moment, at=HOSTILE[0])):
-        text = json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
-        assert not [hostile for hostile in HOSTILE[:3] if hostile in text]
-        assert all("<" not in (trace.name or "") and "$" not in (trace.name or "") for trace in figure.data)
+    assert_literal(figures.pareto_trajectories(found))
 
 
 def test_errors_list_the_choices() -> None:
@@ -308,84 +340,3 @@ def test_errors_list_the_choices() -> None:
         figures.pareto_trajectories(descent(), kept=np.ones(2, bool))
     with pytest.raises(FrameError, match=r"what mtlviz\.pareto\.descend returns, but got DataFrame"):
         figures.pareto_trajectories(descent().trajectories)
-    with pytest.raises(FrameError, match=r"what mtlviz\.pareto\.probe returns, but got Descent"):
-        figures.update_directions(descent())
-
-
-def moment_at(x: list[float], methods: tuple[str, ...] = METHODS, problem: str = "quadratics") -> Moment:
-    return pareto.probe(list(methods), [x], pareto.PROBLEMS[problem])
-
-
-def tips(figure: go.Figure) -> dict[str, np.ndarray]:
-    """The tip of each arrow, by legend group or, for a task, by name."""
-    arrows = [trace for trace in figure.data if trace.legendgroup != "cone"]
-    return {trace.legendgroup or trace.name: np.array([trace.x[1], trace.y[1]]) for trace in arrows}
-
-
-def made(gradients: list[list[float]], weights: list[list[float]]) -> Moment:
-    labels = tuple(f"m{i}" for i in range(len(weights)))
-    return Moment(np.array([0.25, -1.0]), np.array(gradients), labels, np.array(weights))
-
-
-def test_arrows_point_where_the_updates_go_and_are_of_one_length() -> None:
-    moment = moment_at([0.3, 1.0])
-    figure = figures.update_directions(moment, at="start 2, step 700")
-    found = tips(figure)
-    for t, label in enumerate(("−g₁", "−g₂")):
-        g = moment.gradients[t]
-        np.testing.assert_allclose(found[label], -g / np.linalg.norm(g), atol=1e-12)
-    for m, method in enumerate(METHODS):
-        way = moment.directions[m]
-        np.testing.assert_allclose(found[method], way / np.linalg.norm(way), atol=1e-12)
-        (arrow,) = [trace for trace in figure.data if trace.legendgroup == method]
-        w = moment.weights[m]
-        assert arrow.name == f"{method} {w[0]:.2g} / {w[1]:.2g}"
-    assert (figure.layout.yaxis.scaleanchor, figure.layout.yaxis.scaleratio) == ("x", 1)
-    assert "start 2, step 700" in figure.layout.meta["quantity"]
-    assert_valid(figure)
-
-
-@pytest.mark.parametrize(
-    "gradients", [[[1, 0], [0, 1]], [[1, 0], [-1, 0.1]], [[3, 1], [2, 2]], [[-1, 0.1], [-1, -0.1]], [[2, 0], [1, 0]]]
-)
-def test_the_cone_is_all_directions_that_lower_both_losses(gradients: list[list[float]]) -> None:
-    moment = made(gradients, [[0.5, 0.5]])
-    cone = figures.update_directions(moment).data[0]
-    assert cone.name == "lowers both losses"
-    rim = np.stack([cone.x, cone.y], axis=-1)[1:-1]
-    slopes = rim @ np.array(gradients, float).T
-    assert (slopes <= 1e-9).all()
-    assert (slopes[1:-1] < 0).all()
-    angles = np.linspace(0, 2 * np.pi, 20_001)[:-1]
-    lowering = (np.stack([np.cos(angles), np.sin(angles)], -1) @ np.array(gradients, float).T < 0).all(axis=1)
-    turns = np.unwrap(np.arctan2(rim[:, 1], rim[:, 0]))
-    assert abs(np.ptp(turns) - lowering.mean() * 2 * np.pi) < 1e-3
-
-
-@pytest.mark.parametrize("gradients", [[[1, 0], [-2, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 0]]])
-def test_without_a_common_descent_the_cone_is_empty_and_says_so(gradients: list[list[float]]) -> None:
-    figure = figures.update_directions(made(gradients, [[0.5, 0.5]]))
-    cone = figure.data[0]
-    assert cone.name == "no direction lowers both losses"
-    assert np.isnan(cone.x).all()
-    assert len(cone.x)  # else the legend would not say it
-    assert_valid(figure)
-
-
-def test_no_update_and_no_weights_are_told_apart() -> None:
-    figure = figures.update_directions(made([[1, 0], [-1, 0]], [[0.5, 0.5], [np.nan, np.nan], [1.0, 0.0]]))
-    rest, undefined, moving = figure.data[1:4]
-    assert rest.name == "m0 0.5 / 0.5, no update"
-    assert (rest.mode, set(rest.x), set(rest.y)) == ("markers", {0.0}, {0.0})
-    assert undefined.name == "m1: no weights"
-    assert np.isnan(undefined.x[1])
-    assert moving.name == "m2 1 / 0"
-    assert (moving.x[1], moving.y[1]) == (-1.0, 0.0)
-    assert_valid(figure)
-
-
-def assert_valid(figure: go.Figure) -> None:
-    whole = figure.to_plotly_json()
-    layout = json.loads(go.Figure(whole).to_json())["layout"]
-    assert layout == json.loads(figure.to_json())["layout"]
-    assert not {"paper_bgcolor", "plot_bgcolor", "font"} & set(layout)
