@@ -1,12 +1,28 @@
-"""What holds for every figure of the Pareto lab."""
+"""The descents that the tests of the Pareto lab's figures draw, and what holds for each figure."""
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from typing import Any
 
 import plotly.graph_objects as go
 
+from mtlviz import pareto
+from mtlviz.pareto import Descent
 from tests.figures.test_figures import HOSTILE
+
+METHODS = ("equal", "mgda", "imtl_g")
+PROBLEMS = ("toy", "quadratics", "fonseca_fleming")
+
+
+@lru_cache
+def descent(problem: str = "quadratics", methods: tuple[str, ...] = METHODS, **options: Any) -> Descent:
+    return pareto.descend(list(methods), problem=problem, steps=1500, points=300, lr=3e-3, **options)
+
+
+def named(figure: go.Figure, name: str, axis: str = "x") -> list[Any]:
+    return [trace for trace in figure.data if trace.name == name and (getattr(trace, "xaxis", None) or "x") == axis]
 
 
 def assert_valid(figure: go.Figure) -> None:

@@ -10,10 +10,8 @@ from mtlviz import figures, pareto
 from mtlviz.errors import FrameError
 from mtlviz.figures import theme
 from mtlviz.pareto import Moment
-from tests.figures.pareto_checks import assert_literal, assert_valid
+from tests.figures.pareto_checks import METHODS, assert_literal, assert_valid
 from tests.figures.test_figures import HOSTILE
-
-METHODS = ("equal", "mgda", "imtl_g")
 
 
 def moment_at(x: list[float], methods: tuple[str, ...] = METHODS, problem: str = "quadratics") -> Moment:

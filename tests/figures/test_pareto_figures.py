@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,28 +12,16 @@ from mtlviz import figures, pareto
 from mtlviz.errors import FrameError
 from mtlviz.figures import theme
 from mtlviz.figures.pareto_lines import AHEAD, FADING, MARKS
-from mtlviz.pareto import Descent
 from mtlviz.widgets import wire
-from tests.figures.pareto_checks import assert_literal, assert_valid
+from tests.figures.pareto_checks import METHODS, PROBLEMS, assert_literal, assert_valid, descent, named
 from tests.figures.test_figures import HOSTILE
 
-METHODS = ("equal", "mgda", "imtl_g")
-PROBLEMS = ("toy", "quadratics", "fonseca_fleming")
 BANDS = len(FADING)
-
-
-@lru_cache
-def descent(problem: str = "quadratics", methods: tuple[str, ...] = METHODS, **options: Any) -> Descent:
-    return pareto.descend(list(methods), problem=problem, steps=1500, points=300, lr=3e-3, **options)
 
 
 def lines(figure: go.Figure, method: str, axis: str = "x") -> list[go.Scatter]:
     """The bands of a method in one plane, early to late."""
     return [trace for trace in named(figure, method, axis) if trace.mode == "lines"]
-
-
-def named(figure: go.Figure, name: str, axis: str = "x") -> list[Any]:
-    return [trace for trace in figure.data if trace.name == name and (getattr(trace, "xaxis", None) or "x") == axis]
 
 
 def ends(figure: go.Figure, method: str, axis: str = "x") -> go.Scatter:
@@ -223,71 +208,6 @@ def test_thinned_trajectories_keep_their_ends_and_meet() -> None:
             assert np.isin(found.step[kept[m, n]], whole[:, 2]).all()
             for early, late in pairwise(parts):
                 np.testing.assert_array_equal(early[n][-1], late[n][0])
-
-
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.1, 1.0), (1.0, 0.01)])
-def test_the_weighted_sum_line_touches_the_front_and_nothing_lies_below_it(
-    problem: str, scale: tuple[float, float]
-) -> None:
-    found = descent(problem, scale=scale)
-    figure = figures.pareto_trajectories(found, plane="losses")
-    (line,) = named(figure, "least s₁L₁ + s₂L₂")
-    ends_of_line = np.stack([line.x, line.y], axis=-1)
-    across = np.array(scale) / np.linalg.norm(scale)
-    height = ends_of_line @ across
-    front = found.problem.front
-    size = np.linalg.norm(np.ptp(front, axis=0))
-    assert abs(height[0] - height[1]) < 1e-9 * size  # along s₁L₁ + s₂L₂ = const
-    above = front @ across - height[0]
-    assert -1e-9 * size < above.min() < 1e-5 * size  # touches, and never crosses
-    (mark,) = named(figure, "minimum of the weighted sum")
-    np.testing.assert_allclose(np.stack([mark.x, mark.y], -1) @ across, height[0], atol=1e-9 * size)
-    for axis, values in (("xaxis", line.x), ("yaxis", line.y)):
-        low, high = figure.layout[axis].range
-        room = 1e-9 * (high - low)
-        assert low - room <= min(values) <= max(values) <= high + room
-    assert any(np.isclose(ends_of_line[i, t], figure.layout[axis].range).any() for i in (0, 1)
-               for t, axis in enumerate(("xaxis", "yaxis")))  # as far as the axes go  # fmt: skip
-
-
-def test_both_marks_of_a_tie_are_drawn() -> None:
-    figure = figures.pareto_trajectories(descent("fonseca_fleming"))
-    for axis in ("x", "x2"):
-        for name in ("best average", "minimum of the weighted sum"):
-            assert len(named(figure, name, axis)[0].x) == 2
-
-
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_the_front_is_in_the_picture_whatever_goes_astray(problem: str) -> None:
-    found = descent(problem)
-    far = found.x.copy()
-    far[0, 0, -1] = 1e6
-    for case in (found, replace(found, x=far)):
-        figure = figures.pareto_trajectories(case, plane="losses")
-        for t, axis in enumerate(("xaxis", "yaxis")):
-            low, high = figure.layout[axis].range
-            front = found.problem.front[:, t]
-            assert low < front.min() < front.max() < high
-            assert np.ptp(front) > 0.2 * (high - low)
-
-
-def test_contours_are_evenly_spread_over_the_plane() -> None:
-    found = descent("toy")
-    land = found.problem.landscape(80)
-    own = {"loss 1": land.losses[..., 0], "loss 2": land.losses[..., 1], "average": land.losses.mean(axis=2)}
-    for contours, z in own.items():
-        (contour,) = [
-            trace
-            for trace in figures.pareto_trajectories(found, landscape=land, contours=contours, plane="parameters").data
-            if trace.type == "contour"
-        ]
-        order = np.argsort(z, axis=None)
-        heights = contour.z.ravel()[order]
-        assert (np.diff(heights) >= 0).all()  # the same landscape, with another scale
-        levels = np.arange(contour.contours.start, contour.contours.end + 1)
-        below = np.array([(heights < level).mean() for level in levels])
-        np.testing.assert_allclose(np.diff(below), 1 / (len(levels) + 1), atol=0.02)
 
 
 def test_a_redraw_with_the_same_landscape_sends_no_landscape() -> None:
