@@ -188,8 +188,9 @@ def test_a_warning_comes_once_and_not_once_a_scale() -> None:
         equity("bandit_mtl", scales=(0.1, 1.0, 10.0), **QUICK)
         robustness((0.5,), (1.2,), scales=(0.1, 1.0), **QUICK)
         descend({"one": BanditMTL(), "other": BanditMTL(eta=0.1), "third": "equal"}, CENTRE, steps=5)
+        descend(EMTL(inside="bandit_mtl"), CENTRE, steps=5)
         descend("bandit_mtl", CENTRE, steps=5, warn=False)
-    assert [str(each.message).split(":")[0] for each in caught] == ["bandit_mtl", "emtl", "bandit_mtl"]
+    assert [str(each.message).split(":")[0] for each in caught] == ["bandit_mtl", "emtl", "bandit_mtl", "bandit_mtl"]
     assert {each.filename for each in caught} == {__file__}
 
 
