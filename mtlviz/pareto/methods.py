@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mtlviz.errors import WeightingError
 from mtlviz.pareto.loop import Handed, unobserved
 from mtlviz.runlog.records import Floats
@@ -65,7 +67,8 @@ def warn_of(weightings: Mapping[str, Weighting]) -> None:
 def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplies:
     """What a descent of `steps` steps needs of this weighting.
 
-    Raises: WeightingError, naming the method, where its kernel is not compiled or its settings do not fit two losses.
+    Raises: WeightingError, naming the method, where its kernel is not compiled, its settings do not fit two losses, or
+    it does not return two weights.
     """
     weighting = copy.deepcopy(weighting)
     try:
@@ -76,6 +79,11 @@ def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplie
     if SIGNATURE not in getattr(weighting.kernel, "nopython_signatures", ()):
         raise WeightingError(
             f"{label} needs a compiled kernel for the descent: decorate it with mtlviz.weighting.kernels.kernel"
+        )
+    trial = weighting.kernel(np.ones(2), np.eye(2), np.ones(2, dtype=np.bool_), constants, state.copy(), draws[0])
+    if np.shape(trial) != (2,):
+        raise WeightingError(
+            f"{label}: its kernel must return weights (2,) of two losses; it returned {np.shape(trial)}"
         )
     observer = Handed(weighting.observer or unobserved, OBSERVED)
     return Supplies(Handed(weighting.kernel, SIGNATURE), observer, constants, state, draws, bool(weighting.positive))

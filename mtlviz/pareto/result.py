@@ -104,7 +104,8 @@ class Descent:
 
     @cached_property
     def equal_weights(self) -> Floats:
-        """The points (K, 2) of the plane where equal weights go at the problem's scale; K > 1 where several tie."""
+        """The minima (K, 2) of the weighted sum at the problem's scale, K > 1 where several tie: where equal weights
+        go, unless they end in a local minimum."""
         return self.problem.minimisers(self.problem.scale)
 
     @cached_property

@@ -13,7 +13,8 @@ import mtlviz as mv
 from mtlviz.errors import MtlvizError, ParetoError, WeightingError
 from mtlviz.pareto import PROBLEMS, Descent, Toy, descend, probe
 from mtlviz.runlog.records import Floats
-from mtlviz.weighting import METHODS
+from mtlviz.weighting import METHODS, Weighting
+from mtlviz.weighting.kernels import kernel as compiled
 from tests.pareto import peers
 
 METHODS_OF_ALL = {name: mv.weighting.named(name) for name in METHODS if name not in ("graddrop", "adatask")} | {
@@ -197,3 +198,21 @@ BAD: list[tuple[Callable[[], Any], type[MtlvizError], str]] = [
 def test_bad_input_is_named(act: Callable[[], Any], kind: type[MtlvizError], message: str) -> None:
     with pytest.raises(kind, match=re.escape(message)):
         act()
+
+
+def test_a_kernel_that_returns_another_number_of_weights_is_named() -> None:
+    @compiled
+    def three(losses, gramian, present, constants, state, draws):  # type: ignore[no-untyped-def]
+        return np.ones(3)
+
+    class Three(Weighting):
+        name, needs, heads = "three", frozenset({"losses"}), "sum"
+        kernel = staticmethod(three)
+
+    with pytest.raises(WeightingError, match=r"three: its kernel must return weights \(2,\) .* it returned \(3,\)"):
+        descend(Three(), steps=5)
+
+
+def test_a_point_of_the_path_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ParetoError, match="point 2 of the path is not finite"):
+        probe("mgda", [(1.0, 1.0), (np.nan, 2.0), (2.0, 2.0)], "toy")

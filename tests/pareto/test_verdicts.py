@@ -221,7 +221,9 @@ def test_the_trajectories_frame_is_the_arrays(mixed: Descent) -> None:
             np.testing.assert_array_equal(own[["loss_1", "loss_2"]], mixed.losses[m, n])
             np.testing.assert_array_equal(own[["weight_1", "weight_2"]], mixed.weights[m, n])
             np.testing.assert_array_equal(own.cosine, mixed.cosine[m, n])
-            np.testing.assert_array_equal(own.conflict, mixed.cosine[m, n] < 0)
+            ended = np.isnan(mixed.x[m, n, :, 0])
+            assert own.conflict.isna().tolist() == ended.tolist()
+            np.testing.assert_array_equal(own.conflict[~ended], mixed.cosine[m, n, ~ended] < 0)
     assert list(frame.columns) == [
         *("method", "start", "step", "x1", "x2", "loss_1", "loss_2", "weight_1", "weight_2", "cosine", "conflict")
     ]
