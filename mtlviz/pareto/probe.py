@@ -41,9 +41,9 @@ def probe(methods: Methods | str | Weighting, path: Any, problem: str | Objectiv
 
     A method whose weights depend on the steps before is led over every point; the others see the last alone.
 
-    methods: as `descend` takes them. path: points (K, 2), one a step, as a `descend(..., points=None)` keeps them; no method has weights after the end
-    of a trajectory.
-    problem: as `descend` takes it, with its scale and offset. seed: of the methods that draw random numbers.
+    methods: as `descend` takes them. path: points (K, 2), one a step, as a `descend(..., points=None)` keeps them;
+    after the end of a trajectory, where they are NaN, no method has weights. problem: as `descend` takes it, with its
+    scale and offset. seed: of the methods that draw random numbers.
 
     Raises: ParetoError for a path that is empty, has a gap or has not two coordinates, or an unknown problem;
     WeightingError as `descend` does.
@@ -52,7 +52,7 @@ def probe(methods: Methods | str | Weighting, path: Any, problem: str | Objectiv
     places = np.ascontiguousarray(points(path))
     if places.ndim != 2 or len(places) == 0:
         raise ParetoError(f"a path has a point or more, (K, 2); came the shape {np.shape(path)}")
-    finite = np.isfinite(places).all(axis=1)
+    finite = np.array(np.isfinite(places).all(axis=1))
     if finite[-1] and not finite.all():  # at the end they say that the trajectory is over
         first = int(np.argmin(finite))
         raise ParetoError(f"point {first + 1} of the path is not finite: {tuple(map(float, places[first]))}")

@@ -185,7 +185,9 @@ class ParetoControls(ipywidgets.VBox):
             return
         shape = {name: getattr(self, name).value for name in SHAPES if hasattr(self._problem, name)}
         scale = tuple(slider.value for slider in self.scale)
-        self._problem = replace(self._problem, scale=scale, offset=self.offset.value, **shape)
+        if any(getattr(self._problem, name) != value for name, value in shape.items()):
+            self._problem = replace(self._problem, **shape)
+        self._problem = self._problem.scaled(scale, self.offset.value)
         self._tell()
 
     def _turned(self, name: str) -> None:
