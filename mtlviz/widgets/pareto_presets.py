@@ -40,7 +40,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "Start 3, in the valley on the right: across it the two gradients point against each other, and equal "
             "weights are still on its floor when imtl_g and nash_mtl have long reached the front; pcgrad and cagrad "
             "are in it too. From the other starts equal weights arrive, all at one place: the open diamond, not the "
-            "star of the best average.",
+            "star of the best average. The conflict column counts the steps on the front too, where the gradients are "
+            "always opposite: nash_mtl is highest there because it arrives first.",
             {
                 "methods": ("equal", "pcgrad", "cagrad", "imtl_g", "nash_mtl"),
                 "problem": "toy",
@@ -51,9 +52,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "hundredfold": Preset(
             "What happens when one loss is a hundred times as large?",
-            "Equal weights and cagrad go to the minimum of the large loss from every start. mgda leans the other way, "
-            "to the loss with the short gradients. nash_mtl ends where it would end at scale 1, but for start 2, which "
-            "lies exactly between the two bowls. Drag the scale of loss 1 back to 1 and see who moves.",
+            "Equal weights and cagrad go close to the minimum of the large loss from every start. mgda leans the other "
+            "way, to the loss with the short gradients. nash_mtl ends where it would end at scale 1, but for start 2, "
+            "which lies exactly between the two bowls. Drag the scale of loss 1 back to 1 and see who moves.",
             {
                 "methods": ("equal", "mgda", "cagrad", "nash_mtl"),
                 "problem": "quadratics",
@@ -64,10 +65,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "concave": Preset(
             "Why does a weighted sum miss a concave front?",
-            "On the right, the dashed line of the weighted sum touches the front at its ends only, and there equal "
-            "weights stop, whatever the start. Drag the scale of a loss: the line tips over, and they jump from one "
-            "end to the other, never between. mgda and nash_mtl stop in the middle too. For the average that is no "
-            "gain: on this front, the middle is worse than the ends.",
+            "On the right, the dashed line of the weighted sum touches the front only near its ends, and there equal "
+            "weights stop, from all five starts. Drag the scale of a loss: the line tips over, and from a factor of 10 "
+            "on all stop at one end; at a factor of 2 some stay at the other, in a local minimum. Never between, but "
+            "for a start exactly on the line x2 = -x1 at equal scales, which ends on a saddle in the middle. mgda "
+            "stops between from every start, nash_mtl from two. For the average that is no gain: on this front, the "
+            "middle is worse than the ends.",
             {
                 "methods": ("equal", "mgda", "nash_mtl"),
                 "problem": "fonseca_fleming",
@@ -92,8 +95,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "where_mgda_stops": Preset(
             "Where does MGDA stop on the front, and what decides it?",
             "All eight starts reach the front and stop where they meet it, for there MGDA's update vanishes: the start "
-            "decides. Equal weights go on to one point. Drag a start around the front, then the scale of a loss: it "
-            "moves the places where MGDA stops as well, since it bends the way to the front.",
+            "decides. Equal weights go on to one point. Drag a start around the front, then the scale of a loss: "
+            "some of the places where MGDA stops move as well, since it bends the way to the front.",
             {
                 "methods": ("mgda", "equal"),
                 "problem": "quadratics",
