@@ -68,7 +68,11 @@ def update_directions(
 
 def _axis_name(text: str, x: float, y: float) -> dict[str, Any]:
     """At the axis's end, away from the arrows."""
-    beside = {"xanchor": "right", "yanchor": "bottom"} if y == 0 else {"xanchor": "left", "yanchor": "top", "xshift": 4}
+    beside = (
+        {"xanchor": "right", "yanchor": "bottom", "yshift": 14}
+        if y == 0
+        else {"xanchor": "left", "yanchor": "top", "xshift": 4}
+    )
     return {"text": text, "x": x, "y": y, "showarrow": False, "font": {"color": theme.NEUTRAL}} | beside
 
 

@@ -16,7 +16,7 @@ from mtlviz.widgets.handles import Wait
 
 RECENT = 20  # moves over which a median is told
 
-_SIGNS = dict(zip(VERDICTS, "●▲✕⬦▢", strict=True))  # as figures.pareto_lines marks them
+_SIGNS = dict(zip(VERDICTS, "●▲✕◊□", strict=True))  # as figures.pareto_lines marks them
 
 _HEADINGS = (
     ("method", "left", ""),
