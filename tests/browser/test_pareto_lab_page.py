@@ -16,7 +16,7 @@ PLOT = ".mtlviz-figure .js-plotly-plot"
 PLANES = {"parameters": 0, "losses": 1, "directions": 2}
 OPEN = "import mtlviz as mv\nlab = mv.ParetoLab()\nlab"
 MOVES = 40
-"Moves of the mouse in the drag whose waits are printed: python -m pytest -s tests/browser/test_pareto_lab.py"
+"Moves of the mouse in the drag whose waits are printed: python -m pytest -s tests/browser/test_pareto_lab_page.py"
 
 LAST_POINTS = """
 def last_points(losses=False):
