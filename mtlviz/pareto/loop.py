@@ -57,7 +57,8 @@ def _seen(
     problem(x, constants, losses, gradients)
     for t in range(2):
         losses[t] = scale[t] * losses[t] + offset
-        gradients[t] *= scale[t]
+        gradients[t, 0] *= scale[t]  # number by number: numba makes arrays of slices
+        gradients[t, 1] *= scale[t]
     gramian[0, 0] = gradients[0, 0] * gradients[0, 0] + gradients[0, 1] * gradients[0, 1]
     gramian[1, 1] = gradients[1, 0] * gradients[1, 0] + gradients[1, 1] * gradients[1, 1]
     gramian[0, 1] = gradients[0, 0] * gradients[1, 0] + gradients[0, 1] * gradients[1, 1]
@@ -100,6 +101,7 @@ def _ended(code: int, last: int, conflicts: int, sound: Floats, late: Floats) ->
     ),
     cache=True,
     nogil=True,
+    error_model="numpy",
 )  # fmt: skip
 def trajectory(
     problem: Any, problem_constants: Floats, scale: Floats, offset: float,
@@ -152,6 +154,7 @@ def trajectory(
     ),
     cache=True,
     nogil=True,
+    error_model="numpy",
 )  # fmt: skip
 def led_along(
     problem: Any, problem_constants: Floats, scale: Floats, offset: float,
