@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mtlviz.errors import MtlvizError, ProblemError, WeightingError
+from mtlviz.errors import MtlvizError, ProblemError, WeightingError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def compare(
     problems = {"digits": mv.data.digits}
     try:
         if problem not in problems:
-            raise ProblemError(f"unknown problem {problem!r}; choose from {', '.join(problems)}")
+            raise ProblemError(unknown("problem", problem, problems))
         if baseline is not None and baseline not in names and not ("all" in names and baseline in mv.weighting.METHODS):
             raise WeightingError(f"the baseline {baseline!r} is none of the methods; add it to --methods")
         frame = mv.experiments.compare(

@@ -1,5 +1,10 @@
 """The errors that mtlviz raises on purpose: each says what was needed, what came, and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class MtlvizError(Exception):
     """Any error that mtlviz raises on purpose."""
@@ -31,3 +36,11 @@ class RunLogError(MtlvizError):
 
 class FrameError(MtlvizError, ValueError):
     """A frame that lacks what an analysis or a figure needs."""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
+    """What to say of a name that is none of the choices: which of them was probably meant, and all of them."""
+    known = list(choices)
+    near = get_close_matches(str(name).lower(), known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {kind} {name!r}; {meant}choose one of {', '.join(known)}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlviz.errors import ProblemError
+from mtlviz.errors import ProblemError, unknown
 
 Direction = Literal["max", "min"]
 Array = NDArray[Any]
@@ -100,7 +100,7 @@ def metric_of(spec: str | Callable[[Array, Array], float], direction: Direction 
         raise ProblemError(f"task {task!r}: direction must be 'max' or 'min', got {direction!r}")
     if isinstance(spec, str):
         if spec not in METRICS:
-            raise ProblemError(f"task {task!r}: unknown metric {spec!r}; choose one of {', '.join(METRICS)}")
+            raise ProblemError(f"task {task!r}: {unknown('metric', spec, METRICS)}")
         known = METRICS[spec]
         if direction not in (None, known.direction):
             raise ProblemError(f"task {task!r}: {spec} gets better towards {known.direction}, not {direction}")

@@ -129,7 +129,7 @@ def _finished(out: Path) -> list[str]:
         (("demo", "--steps", "-3"), "steps must be a whole number from 1, got -3"),
         (("report", "nowhere"), "nowhere"),
         (("report", SAMPLE, "-o", "/proc/none/r.html"), "/proc/none/r.html"),
-        (("compare", "digit"), "unknown problem 'digit'; choose from digits"),
+        (("compare", "digit"), "unknown problem 'digit'; did you mean 'digits'? choose one of digits"),
         (("lab",), "01_watch_a_run.ipynb is not here"),
     ],
 )
@@ -153,7 +153,7 @@ def test_help_tells_the_defaults_in_words(command: str, default: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-m", "equal,mdga"), "unknown weighting 'mdga'; choose from stl, equal"),
+        (("-m", "equal,mdga"), "unknown weighting 'mdga'; did you mean 'mgda'? choose one of stl, equal"),
         (("-m", "equal,equal"), "--methods names equal more than once"),
         (("-m", "equal", "-b", "dwa"), "the baseline 'dwa' is none of the methods"),
         (("-m", "equal", "--scale", "left:10"), "--scale needs task=factor, such as left=10"),

@@ -45,3 +45,20 @@ assert "torch" not in sys.modules, "torch was imported"
 def test_rooms_import_alone() -> None:
     for room in ("data", "gradients", "models", "training", "weighting", "runlog", "analysis", "figures", "widgets"):
         assert importlib.import_module(f"mtlviz.{room}").__doc__
+
+
+def test_threads_that_use_methods_for_the_first_time_at_once_all_get_them() -> None:
+    code = """
+import threading
+import mtlviz as mv
+met, begin = [], threading.Barrier(4)
+def meet():
+    begin.wait()
+    met.append([mv.weighting.named(name).name for name in ("rlw", "emtl", "famo", "gls")])
+threads = [threading.Thread(target=meet) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(120)
+assert met == [["rlw", "emtl", "famo", "gls"]] * 4, met
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mtlviz.errors import WeightingError
+from mtlviz.errors import WeightingError, unknown
+from mtlviz.weighting import METHODS, labels, named
+from mtlviz.weighting.labels import ALL, Methods
 
 if TYPE_CHECKING:  # importing a weighting takes a second that a log without replay need not spend
     from mtlviz.weighting.method import Weighting
 
 TAKEN = "taken"
 """The method that stands for the run's own weights."""
-
-ALL = "all"
 
 LOGGED = frozenset({"losses", "gramian"})
 UNLOGGED = {
@@ -33,8 +31,6 @@ _INPUTS = {
     "jacobian": "the task gradients themselves",
 }
 
-Methods = Mapping[str, "str | Weighting"] | Iterable["str | Weighting"]
-
 
 def refused(needs: Iterable[str]) -> str | None:
     """Return, in words, what a method of these needs would have to find in a log and does not; None where it does."""
@@ -48,11 +44,7 @@ def labelled(methods: Methods | str | Weighting) -> tuple[dict[str, Weighting], 
     Raises:
         WeightingError: something that is no method, an unknown name, or two methods of one label.
     """
-    if isinstance(methods, Mapping):
-        given = {str(label): method for label, method in methods.items()}
-        fresh: dict[str, Weighting | str] = {label: _fresh(method) for label, method in given.items()}
-    else:
-        fresh = _by_name([(_name(method), _fresh(method)) for method in _listed(methods)])
+    fresh: dict[str, Weighting | str] = labels.labelled("replay", methods, _fresh, _replayable())
     if TAKEN in fresh:
         raise WeightingError(f"replay calls the run's own weights {TAKEN!r}: give that method another label.")
     found = {label: method for label, method in fresh.items() if not isinstance(method, str)}
@@ -72,33 +64,8 @@ def raise_failures(failures: Mapping[str, str], others: Iterable[str], cause: Ex
     raise WeightingError(" ".join(failures.values()) + advice) from cause
 
 
-def _listed(methods: Any) -> list[Any]:
-    """Return the methods one by one; "all" stands for every name that can be replayed and is not there already."""
-    given = [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
-    named = [method for method in given if isinstance(method, str)]
-    rest = [name for name in _replayable() if name not in named]
-    return [each for method in given for each in (rest if isinstance(method, str) and method == ALL else [method])]
-
-
 def _replayable() -> list[str]:
-    from mtlviz.weighting import METHODS
-
     return [name for name in METHODS if name not in UNLOGGED]
-
-
-def _by_name(methods: list[tuple[str, Weighting | str]]) -> dict[str, Weighting | str]:
-    often = Counter(name for name, _ in methods)
-    labels = [name if often[name] == 1 or isinstance(method, str) else repr(method) for name, method in methods]
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        raise WeightingError(
-            f"replay was given {twice[0]} more than once. Name them apart with a mapping, {{label: weighting}}."
-        )
-    return dict(zip(labels, (method for _, method in methods), strict=True))
-
-
-def _name(method: Any) -> str:
-    return method if isinstance(method, str) else str(getattr(method, "name", method))
 
 
 def _fresh(method: Any) -> Weighting | str:
@@ -107,17 +74,13 @@ def _fresh(method: Any) -> Weighting | str:
     Raises:
         WeightingError: it is none.
     """
-    from mtlviz.weighting import METHODS, named
     from mtlviz.weighting.method import Method, Weighting  # here, since it imports numba
 
     if isinstance(method, str):
         if method in UNLOGGED:
             return _refusal(method, {UNLOGGED[method]})
         if method not in METHODS:
-            near = get_close_matches(method.lower(), _replayable(), n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            choices = ", ".join((ALL, *_replayable()))
-            raise WeightingError(f"replay: unknown weighting {method!r}; {meant}choose one of {choices}")
+            raise WeightingError(f"replay: {unknown('weighting', method, (ALL, *_replayable()))}")
         method = named(method)
     if isinstance(method, Method) and (refused(method.needs) or not isinstance(method, Weighting)):
         return _refusal(method.name, method.needs)

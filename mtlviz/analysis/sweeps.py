@@ -175,7 +175,9 @@ class Sweep:
             weights = np.asarray(self._weighting.sweep(losses, gramians, part.present), dtype=np.float64)
             if weights.shape != losses.shape:
                 raise WeightingError(f"the kernel must return weights (T,), T = {len(part.names)}")
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # the user's own kernel may raise anything: its state goes back, and the step is told
             self._weighting.load_state_dict(before)
             raise self._failure(part, losses, gramians, error) from error
         unusable = ~np.isfinite(weights).all(axis=1)

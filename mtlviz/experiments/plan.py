@@ -15,11 +15,12 @@ import numpy as np
 
 import mtlviz
 from mtlviz.data.problem import Problem
-from mtlviz.errors import ProblemError, WeightingError
+from mtlviz.errors import ProblemError, WeightingError, unknown
 from mtlviz.experiments.fingerprint import Fingerprint
 from mtlviz.training.loop import Training, train
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike, whole
 from mtlviz.weighting import METHODS, Method
+from mtlviz.weighting.labels import listed
 
 _ROOMS = ("data", "gradients", "interop", "models", "training", "weighting")
 _FILES = ("task.py", "metrics.py", "randomness.py")
@@ -72,7 +73,7 @@ class Recipe:
         """The problem of a seed. Raises: ProblemError where it is none, or `scale` does not fit it."""
         try:
             problem = self.problem if isinstance(self.problem, Problem) else self.problem(seed=seed)
-        except Exception as error:
+        except Exception as error:  # the user's own function may raise anything: its seed is told
             raise ProblemError(f"the problem of seed {seed} could not be made: {said(error)}") from error
         if not isinstance(problem, Problem):
             raise ProblemError(
@@ -108,7 +109,7 @@ def labelled(methods: Methods) -> dict[str, WeightingLike]:
             raise WeightingError(f"methods needs labels that are texts, {{label: method}}; got {wrong[0]!r}")
     else:
         labels = {}
-        for method in _listed(methods):
+        for method in listed(methods, METHODS):
             label = _label(method)
             if label in labels:
                 raise WeightingError(f"the method {label} stands twice; give {{label: method}} with a label for each")
@@ -118,19 +119,10 @@ def labelled(methods: Methods) -> dict[str, WeightingLike]:
     for method in labels.values():
         if isinstance(method, str):
             if method != STL and method not in list(METHODS):
-                raise WeightingError(f"unknown weighting {method!r}; choose from {STL}, {', '.join(METHODS)}")
+                raise WeightingError(unknown("weighting", method, (STL, *METHODS)))
         elif isinstance(method, type) or not (callable(method) or isinstance(method, Method)):
             raise WeightingError(f"a method must be a name, a Weighting or a function, got {method!r}")
     return labels
-
-
-def _listed(methods: Any) -> list[WeightingLike]:
-    """The methods one by one; "all" stands for every name that is not there already."""
-    one = isinstance(methods, (str, Method)) or callable(methods) or not isinstance(methods, Iterable)
-    given = [methods] if one else list(methods)
-    named = [method for method in given if isinstance(method, str)]
-    rest = [name for name in METHODS if name not in named]
-    return [each for method in given for each in (rest if isinstance(method, str) and method == "all" else [method])]
 
 
 def _label(method: Any) -> str:

@@ -72,7 +72,7 @@ def _record(training: Training, log: RunLog) -> None:
     try:
         for record in training:
             log.append(record)
-    except Exception as error:
+    except Exception as error:  # whatever ends a run stands in its log, and goes on to the border
         detail = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         log.append(Event(step=training.step, position=training.step, kind="error", detail=detail))
         raise

@@ -61,8 +61,8 @@ def pareto_trajectories(
         colours: the place of each method in the house's colours, so that a method keeps its colour when others are
             left out; None: its place in the descent. A method that the mapping lacks comes after all that it has.
         height: of the figure, in pixels.
-        legend: False leaves it to the page and to pictures: the Pareto lab has one for both planes, since plotly's
-            takes half of the time of a redraw. Downloads and kept pictures of a `FigureView` have it in any case.
+        legend: False leaves it to the page and to pictures: the Pareto lab has one for both planes, since plotly's is
+            slow to redraw. Downloads and kept pictures of a `FigureView` have it in any case.
         fading: whether time fades the colours; without it a redraw is quicker, while a start is dragged.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlviz.errors import ParetoError
+from mtlviz.errors import ParetoError, unknown
 from mtlviz.pareto.arguments import check_seed, is_whole
 from mtlviz.pareto.kernels import PLANE
 from mtlviz.pareto.loop import OPTIMIZERS, Handed, trajectory
@@ -138,7 +138,7 @@ def _check_numbers(steps: Any, lr: Any, optimizer: Any, points: Any, tolerance: 
     if not _positive(lr):
         raise ParetoError(f"lr must be positive and finite, got {lr!r}")
     if optimizer not in OPTIMIZERS:
-        raise ParetoError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+        raise ParetoError(unknown("optimizer", optimizer, OPTIMIZERS))
     if points is not None and not (is_whole(points) and points >= 2):
         raise ParetoError(f"points must be a whole number from 2 up, or None for all, got {points!r}")
     if not _positive(tolerance):

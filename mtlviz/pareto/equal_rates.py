@@ -80,8 +80,9 @@ def rest_points(
     rows = []
     for (rate, scale), line in balance.groupby(["rate", "scale"], sort=False):
         place = _rests(line["place"].to_numpy(), line["balance"].to_numpy())
-        for each, x, gap in zip(place, known.set_at(place), _gaps(known, known.set_at(place)), strict=True):
-            rows.append((rate, scale, each, *x, gap, gap <= reach))
+        x = known.set_at(place)
+        for each, point, gap in zip(place, x, known.gap(known.own_losses(x)), strict=True):
+            rows.append((rate, scale, each, *point, gap, gap <= reach))
     return pd.DataFrame(rows, columns=["rate", "scale", "place", "x1", "x2", "gap", "best"])
 
 
@@ -94,13 +95,9 @@ def _along(method: EMTL, problem: Objectives, place: Floats) -> pd.DataFrame:
     with np.errstate(invalid="ignore"):
         balance = (r[:, 0] - r[:, 1]) / np.abs(r).sum(axis=1)
     columns = {"rate": method.rate, "scale": problem.scale[0], "place": place, "x1": x[:, 0], "x2": x[:, 1]}
-    return pd.DataFrame(columns | {"rate_1": r[:, 0], "rate_2": r[:, 1], "balance": balance, "gap": _gaps(problem, x)})
-
-
-def _gaps(problem: Objectives, x: Floats) -> Floats:
-    """How far the mean own loss lies above the best (n,) at x (n, 2)."""
-    best = problem.own_losses(problem.best_average).mean(axis=1).min()
-    return problem.own_losses(x).mean(axis=1) - best
+    return pd.DataFrame(
+        columns | {"rate_1": r[:, 0], "rate_2": r[:, 1], "balance": balance, "gap": problem.gap(problem.own_losses(x))}
+    )
 
 
 def _rests(place: Floats, balance: Floats) -> Floats:

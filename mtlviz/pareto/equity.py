@@ -18,7 +18,7 @@ from mtlviz.pareto.result import DIVERGED, ON_THE_FRONT, UNDEFINED, Descent
 from mtlviz.weighting.emtl import EMTL, Merge, Rate
 from mtlviz.weighting.method import Weighting
 
-METHODS = ("emtl", "mgda", "nash_mtl", "imtl_g", "bandit_mtl", "cagrad", "pcgrad", "equal")
+COMPARED = ("emtl", "mgda", "nash_mtl", "imtl_g", "bandit_mtl", "cagrad", "pcgrad", "equal")
 """EMTL, the method inside it, those that its paper compares it with on the toy, and three more."""
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -36,7 +36,7 @@ _OUTCOMES = ("verdict", "distance_to_front", "distance_to_best", "gap", "loss_1"
 
 
 def equity(
-    methods: Methods | str | Weighting = METHODS,
+    methods: Methods | str | Weighting = COMPARED,
     *,
     scales: Sequence[float] = SCALES,
     problem: str | Objectives = "toy",
@@ -149,8 +149,7 @@ def at_scales(problem: str | Objectives, scales: Sequence[float], offset: float 
 
 def spread(problem: Objectives) -> float:
     """How far the worst mean of the own losses along the front lies above the best."""
-    means = problem.front.mean(axis=1)
-    return float(means.max() - problem.own_losses(problem.best_average).mean(axis=1).min())
+    return float(problem.gap(problem.front).max())
 
 
 def _runs(

@@ -27,7 +27,7 @@ _OUTCOME = types.UniTuple(int64, 3)
 class Handed(types.WrapperAddressProtocol):
     """A compiled function with its address, as numba's wrapper address protocol has it.
 
-    Handed itself to a compiled loop, a function has its address looked up at every call, at 40 µs each.
+    Handed itself to a compiled loop, a function has its address looked up at every call.
     """
 
     def __init__(self, function: Any, signature: Any) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,10 @@ import numpy as np
 from mtlviz.errors import WeightingError
 from mtlviz.pareto.loop import Handed, unobserved
 from mtlviz.runlog.records import Floats
-from mtlviz.weighting import METHODS, named
+from mtlviz.weighting import METHODS, labels, named
 from mtlviz.weighting.kernels import OBSERVED, SIGNATURE
+from mtlviz.weighting.labels import Methods
 from mtlviz.weighting.method import Method, Weighting
-
-Methods = Mapping[str, "str | Weighting"] | Iterable["str | Weighting"]
 
 REFUSED = frozenset({"graddrop", "adatask"})
 """The methods whose update is no weighted sum of the task gradients; known without importing them and torch."""
@@ -41,21 +39,10 @@ def labelled(methods: Methods | str | Weighting) -> dict[str, Weighting]:
 
     Raises: WeightingError for something that is no weighted sum, an unknown name, or two methods of one label.
     """
-    if isinstance(methods, Mapping):
-        listed = [_weighting(method) for method in methods.values()]
-        labels = [str(label) for label in methods]
-    else:
-        listed = [_weighting(method) for method in _listed(methods)]
-        often = Counter(weighting.name for weighting in listed)
-        labels = [weighting.name if often[weighting.name] == 1 else repr(weighting) for weighting in listed]
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        raise WeightingError(
-            f"the descent was given {twice[0]} more than once; name them apart with a mapping, {{label: weighting}}"
-        )
-    if not listed:
+    found: dict[str, Weighting] = labels.labelled("the descent", methods, _weighting)
+    if not found:
         raise WeightingError(f"a descent needs one method or more; choose among {', '.join(_choices())}")
-    return dict(zip(labels, listed, strict=True))
+    return found
 
 
 def warn_of(weightings: Mapping[str, Weighting]) -> None:
@@ -91,10 +78,6 @@ def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplie
 
 def _choices() -> list[str]:
     return [name for name in METHODS if name not in REFUSED]
-
-
-def _listed(methods: Any) -> list[Any]:
-    return [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(methods)
 
 
 def _weighting(method: Any) -> Weighting:

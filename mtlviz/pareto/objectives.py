@@ -166,6 +166,10 @@ class Objectives(ABC):
         away = np.asarray(x)[..., None, :] - self.best_average
         return np.hypot(away[..., 0], away[..., 1]).min(axis=-1)
 
+    def gap(self, own_losses: Floats) -> Floats:
+        """How far (...) the mean of own losses (..., 2) lies above the best average's."""
+        return np.asarray(own_losses).mean(axis=-1) - self.own_losses(self.best_average).mean(axis=-1).min()
+
     def landscape(self, size: int = 120) -> Landscape:
         """The own losses on a grid of size × size points over `bounds`. Raises: ParetoError for a size below 2."""
         if not (isinstance(size, (int, np.integer)) and size >= 2):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
 
-from mtlviz.errors import ParetoError
+from mtlviz.errors import ParetoError, unknown
 from mtlviz.pareto.fonseca_fleming import FonsecaFleming
 from mtlviz.pareto.objectives import Objectives
 from mtlviz.pareto.quadratics import Quadratics
@@ -37,7 +36,5 @@ def problem_of(
 
 def _named(name: str) -> Objectives:
     if name not in PROBLEMS:
-        near = get_close_matches(name.lower(), PROBLEMS, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ParetoError(f"unknown problem {name!r}; {meant}choose one of {', '.join(PROBLEMS)}")
+        raise ParetoError(unknown("problem", name, PROBLEMS))
     return PROBLEMS[name]

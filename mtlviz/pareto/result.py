@@ -144,7 +144,6 @@ class Descent:
         """
         count = len(self.starts)
         losses = self.problem.own_losses(self.last)
-        best = self.problem.own_losses(self.problem.best_average).mean(axis=1).min()
         with np.errstate(invalid="ignore", divide="ignore"):
             conflict_rate = self.ends.conflicts / (self.ends.last + 1)
         columns = {
@@ -153,7 +152,7 @@ class Descent:
             "verdict": pd.Categorical(self.verdict.ravel(), VERDICTS),
             "distance_to_front": self.distance_to_front.ravel(),
             "distance_to_best": self.problem.distance_to_best(self.last).ravel(),
-            "gap": (losses.mean(axis=-1) - best).ravel(),
+            "gap": self.problem.gap(losses).ravel(),
             "loss_1": losses[..., 0].ravel(),
             "loss_2": losses[..., 1].ravel(),
             "conflict_rate": conflict_rate.ravel(),

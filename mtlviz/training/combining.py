@@ -40,7 +40,7 @@ def combination(method: Method | Function, view: StepView, *, step: int, tasks: 
             given = Combined(method(view.losses.copy(), view.gramian.copy()))  # type: ignore[operator]
     except WeightingError as error:
         raise WeightingError(f"{error} (at step {step}; the tasks are {', '.join(tasks)})") from error
-    except Exception as error:
+    except Exception as error:  # the user's own method may raise anything: it goes on, with where it came up
         error.add_note(f"(in the weighting {name}, at step {step})")
         raise
     weights = _numbers(name, given.weights, step)

@@ -96,7 +96,7 @@ def usable_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=chosen)
         if chosen.type == "meta":
             raise RuntimeError("it holds no numbers")
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # all that torch raises for one
         raise ValueError(f"device {device!r} cannot be used here: {error}") from error
     return chosen
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from mtlviz.errors import WeightingError
+from mtlviz.errors import WeightingError, unknown
 
 if TYPE_CHECKING:
     from mtlviz.gradients.adatask import AdaTask
@@ -133,9 +132,7 @@ def named(name: str) -> Method:
     Raises: WeightingError for an unknown name, listing the choices.
     """
     if name not in METHODS:
-        near = get_close_matches(str(name).lower(), METHODS, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise WeightingError(f"unknown weighting {name!r}; {meant}choose one of {', '.join(METHODS)}")
+        raise WeightingError(unknown("weighting", name, METHODS))
     return METHODS[name]()
 
 

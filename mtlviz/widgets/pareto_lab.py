@@ -12,9 +12,10 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from mtlviz import figures
-from mtlviz.errors import MtlvizError, ParetoError
+from mtlviz.errors import MtlvizError, ParetoError, unknown
 from mtlviz.figures.pareto_planes import CONTOURS
 from mtlviz.pareto import Descent, Objectives
+from mtlviz.pareto.equity import COMPARED
 from mtlviz.pareto.methods import Methods, labelled
 from mtlviz.weighting import METHODS
 from mtlviz.weighting.method import Weighting
@@ -23,7 +24,7 @@ from mtlviz.widgets.descents import Descents, Settings
 from mtlviz.widgets.display import KeptDisplay
 from mtlviz.widgets.figure_view import FigureView
 from mtlviz.widgets.pareto_controls import ParetoControls, Wish
-from mtlviz.widgets.pareto_presets import PRESETS, USUAL, Preset, preset_of
+from mtlviz.widgets.pareto_presets import PRESETS, Preset, preset_of
 from mtlviz.widgets.picture import composed
 from mtlviz.widgets.progress import failure
 from mtlviz.widgets.publisher import Publisher
@@ -46,8 +47,8 @@ class ParetoLab(ipywidgets.VBox):
     trajectories that it does not know yet. The thread ends when nothing is left to do, and with `close()`.
 
     methods, problem, starts, scale, offset, steps, lr, optimizer: as `mtlviz.pareto.descend` takes them; the methods
-    are shown in the order of `METHODS`. contours: of
-    "average", "loss 1" and "loss 2", the landscape in the plane of parameters.
+    are shown in the order of `METHODS`, by default those of the equity experiment. contours: of "average", "loss 1"
+    and "loss 2", the landscape in the plane of parameters.
 
     Raises: ParetoError and WeightingError as `descend` does, and for unknown contours.
     """
@@ -57,7 +58,7 @@ class ParetoLab(ipywidgets.VBox):
 
     def __init__(
         self,
-        methods: Methods | str | Weighting = USUAL,
+        methods: Methods | str | Weighting = COMPARED,
         problem: str | Objectives = "toy",
         *,
         starts: Any = None,
@@ -69,7 +70,7 @@ class ParetoLab(ipywidgets.VBox):
         contours: str = "average",
     ) -> None:
         if contours not in CONTOURS:
-            raise ParetoError(f"unknown contours {contours!r}; choose one of {', '.join(CONTOURS)}")
+            raise ParetoError(unknown("contours", contours, CONTOURS))
         weightings = labelled(methods)
         self._descents = Descents({**{name: name for name in METHODS}, **weightings})
         self._descent = self._descents.first(

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mtlviz.errors import ParetoError
+from mtlviz.errors import ParetoError, unknown
 from mtlviz.pareto import problem_of
 from mtlviz.widgets.descents import Settings
-
-USUAL = ("equal", "mgda", "pcgrad", "cagrad", "imtl_g", "nash_mtl", "bandit_mtl", "emtl")
-"""The methods of the equity experiment."""
 
 
 @dataclass(frozen=True)
@@ -129,5 +126,5 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def preset_of(name: str) -> Preset:
     """The preset of that name. Raises: ParetoError for an unknown one, listing the choices."""
     if name not in PRESETS:
-        raise ParetoError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+        raise ParetoError(unknown("preset", name, PRESETS))
     return PRESETS[name]

@@ -57,7 +57,7 @@ def table(descent: Descent, colours: Mapping[str, int], notes: Mapping[str, Sequ
 
 
 def legend(methods: Sequence[str], colours: Mapping[str, int]) -> str:
-    """What the lines and marks of both planes are, as HTML; plotly's own legend takes half of the time of a redraw."""
+    """What the lines and marks of both planes are, as HTML; plotly's own legend is slow to redraw."""
     lines = [(theme.colour(colours[method]), "━", html.escape(method)) for method in methods]
     grey = theme.NEUTRAL
     marks = [(BEST, "━", "Pareto set and front"), (BEST, "★", "best average")]

@@ -150,6 +150,11 @@ def test_scales_time_arrows_and_methods(notebook: Callable[..., Notebook]) -> No
     book.wait_until(f"{arrows}.layout.legend.title.text.includes('of equal from start 4')")
     book.screenshot("pareto_lab_scrubbed", of=book.output(0))
 
+    book.page.locator(".widget-play button").first.click()
+    now = book.wait_for_value("lab.controls.time.value", lambda value: step < value < 10_000)
+    book.wait_for_value("lab.controls.time.value", lambda value: value > now)
+    book.wait_for_value("lab.controls.time.value", lambda value: value == 10_000)
+
     book.click("famo")
     book.wait_until(f"document.querySelectorAll('{PLOT}')[0].data.some(trace => trace.name === 'famo')")
     book.click("mgda")

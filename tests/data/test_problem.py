@@ -181,7 +181,7 @@ def test_parts_that_do_not_fit_are_named(parts: dict[str, Any], message: str) ->
         ({"loss": None}, "task 't': loss must be a function"),
         ({"outputs": 0}, "outputs must be a whole number"),
         ({"outputs": 2.0}, "outputs must be a whole number"),
-        ({"metric": "acuracy"}, "unknown metric 'acuracy'; choose one of accuracy, pr_auc"),
+        ({"metric": "acuracy"}, r"unknown metric 'acuracy'; did you mean 'accuracy'\? choose one of accuracy, pr_auc"),
         ({"metric": lambda o, t: 0.0}, "needs direction='max' or direction='min'"),
         ({"direction": "up"}, "direction must be 'max' or 'min', got 'up'"),
         ({"direction": "min"}, "accuracy gets better towards max, not min"),

@@ -221,7 +221,11 @@ def test_a_problem_that_cannot_travel_is_told_and_trains_in_this_process() -> No
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"methods": "mdga"}, WeightingError, "unknown weighting 'mdga'; choose from stl, equal"),
+        (
+            {"methods": "mdga"},
+            WeightingError,
+            "unknown weighting 'mdga'; did you mean 'mgda'\\? choose one of stl, equal",
+        ),
         ({"methods": []}, WeightingError, "at least one method"),
         ({"methods": 3}, WeightingError, "a name, a Weighting or a function, got 3"),
         ({"methods": mv.weighting.Equal}, WeightingError, "a name, a Weighting or a function, got <class"),

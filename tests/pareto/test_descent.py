@@ -223,7 +223,7 @@ def test_labels_name_the_methods_apart() -> None:
     assert descend({"loose": loose, "tight": tight}, steps=2).methods == ("loose", "tight")
     assert descend((name for name in ("mgda", "equal")), steps=2).methods == ("mgda", "equal")
     assert descend(loose, steps=2).methods == ("cagrad",)
-    with pytest.raises(WeightingError, match="more than once; name them apart with a mapping"):
+    with pytest.raises(WeightingError, match=r"more than once\. Name them apart with a mapping"):
         descend(["mgda", "equal", "mgda"], steps=2)
     with pytest.raises(WeightingError, match="more than once"):
         descend({1: "mgda", "1": "equal"}, steps=2)

@@ -290,3 +290,18 @@ def test_a_problem_of_ones_own_needs_its_attributes_and_a_compiled_kernel() -> N
         type("Own", (Objectives,), {"kernel": staticmethod(quadratics)})
     with pytest.raises(ParetoError, match="not compiled: decorate it with"):
         type("Own", (Objectives,), body | {"kernel": staticmethod(lambda x, constants, losses, gradients: None)})
+
+
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+def test_what_does_not_depend_on_the_scale_is_found_once(problem: Objectives) -> None:
+    known = problem.pareto_set, problem.front, problem.best_average
+    other = problem.scaled((3.0, 0.2), 5.0)
+    assert all(a is b for a, b in zip(known, (other.pareto_set, other.front, other.best_average), strict=True))
+    fresh = type(problem)(scale=(3.0, 0.2), offset=5.0)
+    for name in ("pareto_set", "front", "best_average"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(fresh, name))
+
+
+def test_the_gap_is_that_of_the_mean_to_the_best() -> None:
+    toy = Toy(scale=(0.1, 1.0))
+    assert toy.gap(toy.own_losses([[0.0, -8.35511], [7.0, -8.3552]])) == pytest.approx([0.0, 4.8977], abs=1e-4)

@@ -204,6 +204,7 @@ def test_the_summary_is_made_of_the_verdicts(mixed: Descent) -> None:
         sound = own[~own.verdict.isin(["diverged", "undefined"])]
         assert row.starts == 3
         assert row.on_the_front == (own.verdict == "on the front").sum()
+        assert row.sound == len(sound)
         for name in ("distance_to_best", "gap"):
             np.testing.assert_allclose(getattr(row, name), sound[name].mean() if len(sound) else np.nan)
         np.testing.assert_allclose(row.conflict_rate, own.conflict_rate.mean())
@@ -237,3 +238,10 @@ def test_the_tolerance_decides_what_counts_as_on_the_front() -> None:
     assert descend("mgda", (3.0, -8.0), steps=500, tolerance=1.01 * share).verdicts.verdict[0] == "on the front"
     assert descend("mgda", (3.0, -8.0), steps=500, tolerance=0.99 * share).verdicts.verdict[0] != "on the front"
     assert mv.pareto.descend("mgda", (3.0, -8.0), steps=5).tolerance == 0.01
+
+
+def test_a_descent_tells_itself_in_a_line(mixed: Descent) -> None:
+    text = repr(mixed)
+    assert "\n" not in text
+    assert text.startswith("Descent(")
+    assert all(part in text for part in (*mixed.methods, "3 starts", mixed.problem.name, mixed.optimizer))

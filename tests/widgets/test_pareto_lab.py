@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ipywidgets
 import numpy as np
 import pytest
 
@@ -269,3 +270,26 @@ def _png() -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (60, 40), "red").save(out, format="PNG")
     return out.getvalue()
+
+
+def test_nothing_is_left_of_a_closed_lab() -> None:
+    before = set(ipywidgets.widgets.widget._instances)
+    one = mv.ParetoLab(**FEW)
+    one.wait()
+    assert set(ipywidgets.widgets.widget._instances) > before
+    one.close()
+    assert set(ipywidgets.widgets.widget._instances) == before
+
+
+def test_without_any_method_starts_are_dragged_on_and_an_old_error_is_gone(lab: Callable[..., mv.ParetoLab]) -> None:
+    one = lab()
+    one.wait()
+    for button in one.controls.methods.values():
+        button.value = False
+    one.controls.move(1, (3.0, -4.0), 77)
+    one.wait()
+    handles = planes(one)[0]["layout"]["meta"]
+    assert handles["handles"]["points"][1] == [3.0, -4.0]
+    assert handles["answers"] == 77
+    one.controls.methods["mgda"].value = True
+    np.testing.assert_array_equal(one.descent.starts[1], (3.0, -4.0))
