@@ -174,12 +174,12 @@ def table(
         )
     head, sign = DELTAS[convention]
     cells["", head] = [
-        _number(row[DELTA[convention]], row["std"] if name != baseline else np.nan, 2, signed=name != baseline)
+        number(row[DELTA[convention]], row["std"] if name != baseline else np.nan, 2, signed=name != baseline)
         for name, row in deltas.iterrows()
     ]
-    marks["", head] = _marks(sign * deltas[DELTA[convention]].to_numpy(np.float64), 2, ranked)
-    cells["", "mean rank ↓"] = [_number(rank, np.nan, 2) for rank in ranks]
-    marks["", "mean rank ↓"] = _marks(-ranks.to_numpy(np.float64), 2, ranked)
+    marks["", head] = best_and_second(sign * deltas[DELTA[convention]].to_numpy(np.float64), 2, ranked)
+    cells["", "mean rank ↓"] = [number(rank, np.nan, 2) for rank in ranks]
+    marks["", "mean rank ↓"] = best_and_second(-ranks.to_numpy(np.float64), 2, ranked)
     index = pd.Index(methods, name="method")
     caption = " ".join([_caption(frame, baseline, show), *_undefined(reached, deltas, baseline)])
     return Table(pd.DataFrame(cells, index=index), pd.DataFrame(marks, index=index), caption)
@@ -194,15 +194,15 @@ def _metric(
     decimals = digits if peak == 0 else max(0, digits - 1 - math.floor(math.log10(peak)))
     base = float(column["mean"][baseline])
     cells = [
-        _number(row["mean"] - base, row["std"], decimals, signed=True)
+        number(row["mean"] - base, row["std"], decimals, signed=True)
         if changes and name != baseline
-        else _number(row["mean"], row["std"], decimals)
+        else number(row["mean"], row["std"], decimals)
         for name, row in column.iterrows()
     ]
-    return cells, _marks(mean if direction == "max" else -mean, decimals, ranked)
+    return cells, best_and_second(mean if direction == "max" else -mean, decimals, ranked)
 
 
-def _marks(scores: np.ndarray, decimals: int, ranked: np.ndarray) -> list[int]:
+def best_and_second(scores: np.ndarray, decimals: int, ranked: np.ndarray) -> list[int]:
     """Which scores are best and second, more being better, among those that are ranked; none where all are equal."""
     shown = np.where(ranked, np.round(scores, decimals), np.nan)
     places = np.unique(shown[np.isfinite(shown)])[::-1]
@@ -211,7 +211,8 @@ def _marks(scores: np.ndarray, decimals: int, ranked: np.ndarray) -> list[int]:
     return [BEST if score == places[0] else SECOND if score == places[1] else PLAIN for score in shown]
 
 
-def _number(value: float, std: float, decimals: int, *, signed: bool = False) -> str:
+def number(value: float, std: float, decimals: int, *, signed: bool = False) -> str:
+    """A cell: a value, and ± its standard deviation where it has one."""
     if not np.isfinite(value):
         return NOTHING
     value = round(value, decimals) + 0.0  # no -0.00
