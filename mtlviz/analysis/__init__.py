@@ -2,15 +2,18 @@
 
 from mtlviz.analysis.comparison import delta_m, mean_rank, method_table
 from mtlviz.analysis.conflict import conflict_matrix, conflict_rate, layer_conflict
+from mtlviz.analysis.convergence import convergence, replay_events
 from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
+from mtlviz.analysis.timeline import timeline
 from mtlviz.analysis.validation import validations
 from mtlviz.analysis.what_if import improvement_share, predicted_changes, replayed_weights
 
 __all__ = [
     "conflict_matrix",
     "conflict_rate",
+    "convergence",
     "delta_m",
     "gradient_norms",
     "improvement_share",
@@ -22,10 +25,12 @@ __all__ = [
     "rate_variance",
     "relative_rates",
     "replay",
+    "replay_events",
     "replayed_weights",
     "run_summary",
     "shares",
     "task_table",
+    "timeline",
     "validations",
     "weights",
 ]

@@ -40,19 +40,21 @@ def validations(source: Source, *, directions: Mapping[str, str] | None = None, 
     return frame.assign(direction=direction, best=frame.pop("best"))
 
 
-def judged(source: Source, *, directions: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
+def judged(
+    source: Source, *, directions: Mapping[str, str] | None = None, needs: str = "validations"
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return every validation, with the best ones marked, and each task's direction; see `validations`."""
     if isinstance(source, RunLog):
         frame, known = source.validations, {task.name: task.direction for task in source.tasks}
     else:
-        frame, known = checked(source, COLUMNS, needs="validations", table="validations"), {}
+        frame, known = checked(source, COLUMNS, needs=needs, table="validations"), {}
     ways = known | dict(directions or {})
     task = frame["task"].cat.codes.to_numpy()
     names = [str(name) for name in frame["task"].cat.categories]
     wrong = sorted(names[code] for code in np.unique(task) if ways.get(names[code]) not in ("max", "min"))
     if wrong:
         raise FrameError(
-            f"validations needs a direction, 'max' or 'min', for every task; not so for: {', '.join(wrong)}. "
+            f"{needs} needs a direction, 'max' or 'min', for every task; not so for: {', '.join(wrong)}. "
             "Give a RunLog, or directions={task: 'max' or 'min'}."
         )
     value = finite(frame["value"])
