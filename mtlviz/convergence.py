@@ -137,7 +137,7 @@ class Convergence:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.converged: dict[str, int] = {}  # task -> step of the validation at which it did, in that order
+        self.converged: dict[str, int] = {}  # task -> step of its best validation, in the order of convergence
         self._waiting = list(rule.order or ())
         self._watches = {} if rule.order else {task: Watch() for task in rule.tasks}
         self._moments: dict[int, _Moment] = {}
@@ -157,7 +157,10 @@ class Convergence:
 
     @property
     def best_steps(self) -> dict[str, int]:
-        """The step of the best validation of each task that is learning and has a finite one."""
+        """The step of the best validation of each task that has a finite one."""
+        return self.converged | self._open()
+
+    def _open(self) -> dict[str, int]:
         return {task: watch.step for task, watch in self._watches.items() if watch.best is not None}
 
     def begin(self) -> list[Signal]:
@@ -175,8 +178,8 @@ class Convergence:
         self._moments[step] = _Moment(position, dict(self._watches), dict(values))
         late = {t: w for t, w in self._watches.items() if w.best is not None and w.waited >= self.rule.patience[t]}
         signals = self._converge(step, position, late) if late else []
-        needed = self.needed()
-        self._moments = {at: moment for at, moment in self._moments.items() if at in needed}
+        reachable = self._reachable()
+        self._moments = {at: moment for at, moment in self._moments.items() if at in reachable}
         return signals
 
     def _converge(self, step: int, position: int, late: Mapping[str, Watch]) -> list[Signal]:
@@ -187,7 +190,7 @@ class Convergence:
             detail = {"best": watch.best, "best_step": watch.step, "best_position": watch.position}
             detail["patience"] = self.rule.patience[task]
             signals.append(Signal(step, position, "convergence", task, detail))
-            self.converged[task] = step
+            self.converged[task] = watch.step
         to_step = next(iter(going.values())).step
         moment = self._moments[to_step]
         self._watches = {task: watch for task, watch in moment.watches.items() if task not in self.converged}
@@ -217,12 +220,16 @@ class Convergence:
         return [Signal(step, position, "step_cap", None, {"unconverged": left})]
 
     def needed(self) -> frozenset[int]:
-        """The steps of the validations to whose state a later convergence may still go back.
+        """The steps of the validations whose checkpoints are some task's best, or may still be gone back to."""
+        return self._reachable() | frozenset(self.converged.values())
+
+    def _reachable(self) -> frozenset[int]:
+        """The steps to whose state a convergence may go back.
 
         A best score may have been restored by a rewind, and bring back older ones in turn.
         """
         found: set[int] = set()
-        open_ = set(self.best_steps.values())
+        open_ = set(self._open().values())
         while open_:
             step = open_.pop()
             found.add(step)

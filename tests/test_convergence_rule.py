@@ -1,0 +1,192 @@
+"""The rule of convergence: hand-worked schedules, and what holds for any sequence of metrics."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlviz.convergence import Convergence, Rule, Signal
+
+EVERY = 10
+
+
+def tasks(*names: str, direction: str = "max") -> list[SimpleNamespace]:
+    return [SimpleNamespace(name=name, direction=direction) for name in names]
+
+
+def kinds(signals: list[Signal]) -> list[tuple[str, str | None]]:
+    return [(signal.kind, signal.task) for signal in signals]
+
+
+def test_a_hand_worked_joint_schedule() -> None:
+    """A converges at 50 and throws away B's best of 40; B converges at 80 and goes back behind A's convergence."""
+    rule = Convergence(Rule.of(tasks("a", "b"), patience=3))
+    quiet = [(0, 0, 5.0, 5.0), (10, 10, 6.0, 7.0), (20, 20, 9.0, 6.0), (30, 30, 8.0, 6.0), (40, 40, 8.0, 8.0)]
+    for step, position, a, b in quiet:
+        assert rule.validation(step, position, {"a": a, "b": b}) == []
+    assert rule.needed() == {20, 40, 10}  # a's best, b's best, and b's best at 20, which a convergence of a brings back
+    first = rule.validation(50, 50, {"a": 9.0, "b": 7.0})  # 9 is no improvement on 9
+    assert first == [
+        Signal(50, 50, "convergence", "a", {"best": 9.0, "best_step": 20, "best_position": 20, "patience": 3}),
+        Signal(50, 20, "rewind", None, {"to": 20, "step": 20, "tasks": ["a"]}),
+        Signal(50, 20, "distillation", "a"),
+    ]
+    assert rule.phases == {"a": "distilled", "b": "supervised"}
+    assert rule.best_steps == {"a": 20, "b": 10}  # not 40, which was thrown away
+    assert rule.validation(60, 30, {"a": 1.0, "b": 6.0}) == []  # b had waited 1 at position 20, now 2
+    second = rule.validation(70, 40, {"a": 1.0, "b": 7.0})
+    assert second == [
+        Signal(70, 40, "convergence", "b", {"best": 7.0, "best_step": 10, "best_position": 10, "patience": 3}),
+        Signal(70, 10, "rewind", None, {"to": 10, "step": 10, "tasks": ["b"]}),
+    ]
+    assert rule.done
+    assert list(rule.converged) == ["a", "b"]
+    assert rule.end(70, 10) == []
+
+
+def test_a_hand_worked_sequence() -> None:
+    rule = Convergence(Rule.of(tasks("a", "b"), patience=2, order=["b", "a"]))
+    assert rule.begin() == [Signal(0, 0, "task_added", "b")]
+    assert rule.phases == {"a": "waiting", "b": "supervised"}
+    assert rule.validation(0, 0, {"a": 1.0, "b": 1.0}) == []
+    assert rule.validation(10, 10, {"a": 3.0, "b": 2.0}) == []
+    assert rule.validation(20, 20, {"a": 9.0, "b": 2.0}) == []
+    signals = rule.validation(30, 30, {"a": 9.0, "b": 1.0})
+    expected = [("convergence", "b"), ("rewind", None), ("distillation", "b"), ("task_added", "a")]
+    assert kinds(signals) == expected
+    assert rule.best_steps["a"] == 10  # a starts from the 3.0 of position 10, not from the 9.0 that was thrown away
+    assert rule.validation(40, 20, {"a": 3.0, "b": 2.0}) == []
+    signals = rule.validation(50, 30, {"a": 2.0, "b": 2.0})
+    assert kinds(signals) == [("convergence", "a"), ("rewind", None)]
+    assert signals[-1].detail["to"] == 10
+
+
+def test_without_distillation_converged_tasks_stay_supervised() -> None:
+    rule = Convergence(Rule.of(tasks("a", "b"), patience=1, order=["a", "b"], distils=False))
+    rule.begin()
+    rule.validation(0, 0, {"a": 1.0, "b": 1.0})
+    signals = rule.validation(10, 10, {"a": 1.0, "b": 1.0})
+    assert kinds(signals) == [("convergence", "a"), ("rewind", None), ("task_added", "b")]
+    assert rule.phases == {"a": "supervised", "b": "supervised"}
+
+
+def test_ties_go_by_the_earliest_best_and_equal_bests_go_together() -> None:
+    rule = Convergence(Rule.of(tasks("a", "b", "c"), patience={"a": 1, "b": 2, "c": 2}))
+    rule.validation(0, 0, {"a": 1.0, "b": 5.0, "c": 5.0})
+    assert rule.validation(10, 10, {"a": 2.0, "b": 4.0, "c": 4.0}) == []
+    signals = rule.validation(20, 20, {"a": 1.0, "b": 4.0, "c": 4.0})  # all three are out of patience
+    assert kinds(signals)[:3] == [("convergence", "b"), ("convergence", "c"), ("rewind", None)]
+    assert signals[2].detail == {"to": 0, "step": 0, "tasks": ["b", "c"]}
+    assert rule.phases["a"] == "supervised"
+    assert rule.best_steps["a"] == 0  # what it had at position 0
+
+
+def test_a_best_at_the_very_first_validation_goes_back_to_the_start() -> None:
+    rule = Convergence(Rule.of(tasks("a"), patience=3))
+    for k in range(3):
+        assert rule.validation(k * EVERY, k * EVERY, {"a": 1.0}) == []
+    signals = rule.validation(30, 30, {"a": 0.5})
+    assert signals[1] == Signal(30, 0, "rewind", None, {"to": 0, "step": 0, "tasks": ["a"]})
+    assert rule.done
+
+
+def test_gains_must_exceed_min_delta_and_the_direction_counts() -> None:
+    falling = Convergence(Rule.of(tasks("a", direction="min"), patience=1, min_delta=0.5))
+    falling.validation(0, 0, {"a": 2.0})
+    assert falling.validation(10, 10, {"a": 1.0}) == []  # better by 1
+    assert kinds(falling.validation(20, 20, {"a": 0.5}))[0] == ("convergence", "a")  # better by 0.5, not by more
+
+
+def test_nan_never_improves_and_a_task_without_a_value_never_converges() -> None:
+    rule = Convergence(Rule.of(tasks("a", "b"), patience=2))
+    for k in range(10):
+        signals = rule.validation(k * EVERY, k * EVERY, {"a": math.nan, "b": float(k)})
+        assert signals == []
+    assert rule.validation(100, 100, {"a": 3.0, "b": math.nan}) == []
+    assert rule.best_steps == {"a": 100, "b": 90}
+    assert rule.end(100, 100) == [Signal(100, 100, "step_cap", None, {"unconverged": ["a", "b"]})]
+
+
+@pytest.mark.parametrize(
+    ("settings_", "said"),
+    [
+        ({"patience": 0}, "patience .* from 1; for 'a' it is 0"),
+        ({"patience": {"a": 1}}, "patience needs a number for every task; missing: \\['b'\\]"),
+        ({"patience": {"a": 1, "b": 1, "c": 1}}, "unknown tasks \\['c'\\]"),
+        ({"min_delta": -1.0}, "min_delta must be a finite number from 0"),
+        ({"min_delta": math.nan}, "min_delta must be a finite number from 0"),
+        ({"order": ["a"]}, "order must name each task once"),
+        ({"order": ["a", "a"]}, "order must name each task once"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(settings_: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rule.of(tasks("a", "b"), **settings_)
+
+
+def test_a_rule_comes_back_from_its_config() -> None:
+    rule = Rule.of(tasks("a", "b"), patience={"a": 1, "b": 4}, min_delta=0.25, order=["b", "a"], distils=False)
+    assert Rule.from_config(rule.config(), tasks("a", "b")) == rule
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[Rule, list[dict[str, float]]]:
+    names = ["a", "b", "c", "d"][: draw(st.integers(1, 4))]
+    patience = {name: draw(st.integers(1, 4)) for name in names}
+    order = draw(st.none() | st.permutations(names))
+    rule = Rule.of(tasks(*names), patience=patience, order=order, distils=draw(st.booleans()))
+    value = st.integers(0, 6).map(float) | st.just(math.nan)
+    return rule, draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, value)), max_size=60))
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs(), st.integers(0, 30))
+def test_any_sequence_of_metrics(run: tuple[Rule, list[dict[str, float]]], interrupted: int) -> None:
+    """Positions and steps stay consistent, every rewind converges someone new, and what it needs is kept."""
+    rule, values = run
+    follow = Convergence(rule)
+    follow.begin()
+    # What is measured falls from some round on, so that every task ends converged.
+    values = values + [dict.fromkeys(rule.tasks, -1.0 - k) for k in range(200)]
+    step = position = rewinds = 0
+    added = dict.fromkeys(rule.tasks, 0)  # the position where each task began to learn
+    kept, seen = {}, {}  # checkpoints that are there: step -> position; surviving values: position -> values
+    for round_, value in enumerate(values):
+        if follow.done:
+            break
+        if round_ == interrupted:  # a resumed run knows what an uninterrupted one knows
+            again = Convergence(rule)
+            again.load_state_dict(follow.state_dict())
+            assert again.state_dict() == follow.state_dict()
+            follow = again
+        before = set(follow.converged)
+        seen[position] = value
+        signals = follow.validation(step, position, value)
+        kept[step] = position
+        new = [signal.task for signal in signals if signal.kind == "convergence"]
+        back = [signal for signal in signals if signal.kind == "rewind"]
+        assert len(back) == bool(new)
+        assert before.isdisjoint(new)
+        assert set(follow.converged) == before | set(new)
+        assert all(signal.step == step for signal in signals)
+        for signal in back:
+            rewinds += 1
+            assert kept[signal.detail["step"]] == signal.detail["to"] == signal.position <= position
+            position = signal.position
+            seen = {at: v for at, v in seen.items() if at <= position}
+            for task in new:  # it goes back to the best of its surviving curve, the first of equal ones
+                own = [(v[task], -at) for at, v in seen.items() if at >= added[task] and math.isfinite(v[task])]
+                assert seen[position][task] == max(own)[0]
+        added |= {signal.task: signal.position for signal in signals if signal.kind == "task_added"}
+        kept = {at: p for at, p in kept.items() if at in follow.needed() | {step}}
+        if back:
+            kept[step] = position
+        assert follow.needed() <= set(kept)
+        assert sum(phase == "supervised" for phase in follow.phases.values()) >= (not follow.done)
+        step, position = step + EVERY, position + EVERY
+    assert follow.done
+    assert rewinds <= len(rule.tasks)
