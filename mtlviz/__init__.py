@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mtlviz.data.problem import Problem
     from mtlviz.runlog.log import RunLog
     from mtlviz.runlog.records import Event, Measure, Step, Validation
+    from mtlviz.soft_labels import SoftLabels
     from mtlviz.task import Task
     from mtlviz.training.loop import Training, train
     from mtlviz.training.run import Run, start
@@ -48,6 +49,7 @@ __all__ = [
     "Problem",
     "Run",
     "RunLog",
+    "SoftLabels",
     "Step",
     "Task",
     "Training",
@@ -76,6 +78,7 @@ _HOMES = {
     "data.problem": ("Problem",),
     "runlog.log": ("RunLog",),
     "runlog.records": ("Event", "Measure", "Step", "Validation"),
+    "soft_labels": ("SoftLabels",),
     "task": ("Task",),
     "training.loop": ("Training", "train"),
     "training.run": ("Run", "start"),

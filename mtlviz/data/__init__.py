@@ -1,8 +1,20 @@
 """Problems to train on, real and made, and the sampler of multi-task batches."""
 
 from mtlviz.data.digits import digits
+from mtlviz.data.listings import listings, listings_table
 from mtlviz.data.problem import Problem
+from mtlviz.data.proportional import Proportional
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.data.splits import Batch, Split, split_of
 
-__all__ = ["Batch", "BatchSampler", "Problem", "Split", "digits", "split_of"]
+__all__ = [
+    "Batch",
+    "BatchSampler",
+    "Problem",
+    "Proportional",
+    "Split",
+    "digits",
+    "listings",
+    "listings_table",
+    "split_of",
+]

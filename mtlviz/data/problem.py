@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mtlviz.data.proportional import Proportional
+from mtlviz.data.soft_targets import rows_of, softened
 from mtlviz.data.splits import Split, TensorRows, paired, split_of
-from mtlviz.errors import ProblemError
+from mtlviz.errors import ProblemError, unknown
 from mtlviz.models.shared_trunk import SharedTrunk, linear_heads
 from mtlviz.randomness import seeded
 from mtlviz.runlog.info import RunInfo, TaskInfo
@@ -30,8 +32,13 @@ class Problem:
         (float) or -100 (integer) says that a row has no label for the task. validation and test may be left out.
     heads: {task: module on z}; a task that is left out gets an `nn.Linear` of its `outputs`.
     name: what the log calls the problem. seed: of the heads that are made.
+    monitor: {task: split}, the split on which a task's validations are measured where that is not "validation", as for
+        a task that has no data in it. On "test" the best of a run is chosen on what it is judged by, and on "train"
+        overfitting goes unseen: both are optimistic.
+    sampling: for data per task, how large a share of a batch each task gets; None: `batch_size` rows for each task.
 
-    Raises: ProblemError for no task, two tasks of one name, a task without training data, or parts that do not fit.
+    Raises: ProblemError for no task, two tasks of one name, a task without training data, a monitoring split that is
+    not there or does not label the task, or parts that do not fit.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class Problem:
         heads: Mapping[str, nn.Module] | None = None,
         name: str = "problem",
         seed: int = 0,
+        monitor: Mapping[str, str] | None = None,
+        sampling: Proportional | None = None,
     ) -> None:
         self.tasks = _checked(tasks)
         self.name = name
@@ -57,6 +66,9 @@ class Problem:
         self.validation = None if validation is None else split_of("validation", validation, names)
         self.test = None if test is None else split_of("test", test, names)
         _need_labels(self.train, names)
+        self._true = self.train  # what `distilled` makes soft labels of, again and again
+        self.monitor = self._monitored(monitor)
+        self.sampling = _fitting(sampling, self.train)
         self.model = SharedTrunk(trunk, _heads(self.tasks, trunk, self.train, heads, seed))
 
     def run_info(self, config: Mapping[str, Any] | None = None) -> RunInfo:
@@ -76,7 +88,7 @@ class Problem:
                 for task in self.tasks
             ),
             layers=tuple(self.model.layers()),
-            config=self._scales() | dict(config or {}),
+            config=self._settings() | dict(config or {}),
         )
 
     def scaled(self, scale: Mapping[str, float]) -> Problem:
@@ -108,15 +120,67 @@ class Problem:
         train = self.train.of_task(task)
         assert train is not None, "every task has data to train on"
         alone.train = train
+        true = self._true.of_task(task)
+        assert true is not None, "every task has data to train on"
+        alone._true = true
+        alone.monitor = {name: split for name, split in self.monitor.items() if name == task}
         alone.validation = None if self.validation is None else self.validation.of_task(task)
         alone.test = None if self.test is None else self.test.of_task(task)
         alone.model = SharedTrunk(self.model.trunk, {task: self.model.head(task)})
         return alone
 
-    def _scales(self) -> dict[str, dict[str, float]]:
-        """The losses that are scaled, for the log's configuration."""
+    def distilled(self, labels: Mapping[str, torch.Tensor]) -> Problem:
+        """The same problem in which some tasks learn soft labels, by the same loss; shares model and data.
+
+        labels: {task: (N, ...) floats}. Row i belongs to row i of the task's training data; NaN says that it has no
+            label, and neither has a row without a true one. Other tasks, validation and test stay as they are. Where a
+            task is given labels again, the new ones replace the old.
+
+        Raises: ProblemError for an unknown task, data in a DataLoader, labels that do not fit, and a loss of which
+        nobody knows the soft labels.
+        """
+        if not isinstance(labels, Mapping):
+            raise ProblemError(f"soft labels must be {{task: labels}}, got {type(labels).__name__}")
+        names = [task.name for task in self.tasks]
+        if strangers := [name for name in labels if name not in names]:
+            raise ProblemError(f"soft labels for unknown tasks {strangers}; the tasks are {names}")
+        distilled = copy.copy(self)
+        distilled.tasks = tuple(task.with_soft_loss() if task.name in labels else task for task in self.tasks)
+        soft = [(task, torch.as_tensor(labels[task.name])) for task in distilled.tasks if task.name in labels]
+        distilled.train = softened(self.train, self._true, soft)
+        return distilled
+
+    def check_rows(self, task: str) -> None:
+        """Raises: ProblemError where the rows of a task can have no soft labels: a DataLoader's, an unknown task's."""
+        names = [known.name for known in self.tasks]
+        if task not in names:
+            raise ProblemError(unknown("task", task, names))
+        rows_of(self._true, task)
+
+    def _settings(self) -> dict[str, Any]:
+        """What of the problem decides a run's numbers beside its parts, for the log's configuration."""
         scales = {task.name: task.scale for task in self.tasks if task.scale != 1}
-        return {"scale": scales} if scales else {}
+        settings = {"scale": scales, "monitored_on": dict(self.monitor)}
+        told: dict[str, Any] = {name: value for name, value in settings.items() if value}
+        return told | ({} if self.sampling is None else {"sampling": self.sampling.config()})
+
+    def _monitored(self, monitor: Mapping[str, str] | None) -> dict[str, str]:
+        """The tasks that are not validated on "validation", and where they are."""
+        if monitor is not None and not isinstance(monitor, Mapping):
+            raise ProblemError(f"monitor must be {{task: split}}, got {monitor!r}")
+        names = [task.name for task in self.tasks]
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        for task, split in (monitor or {}).items():
+            if task not in names:
+                raise ProblemError(f"monitor: {unknown('task', task, names)}")
+            if split not in splits:
+                raise ProblemError(f"monitor of {task!r}: {unknown('split', split, splits)}")
+            found = splits[split]
+            if found is None:
+                raise ProblemError(f"{task!r} is to be monitored on {split!r}, but the problem has no {split} data")
+            if _labels(found, task) is False:
+                raise ProblemError(f"{task!r} is to be monitored on {split!r}, which has no labelled sample for it")
+        return {task: split for task, split in (monitor or {}).items() if split != "validation"}
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, tasks={[task.name for task in self.tasks]})"
@@ -138,17 +202,26 @@ def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:
 
 
 def _need_labels(train: Split, names: tuple[str, ...]) -> None:
-    counts = train.samples()
-    if train.shared is None:
-        without = [name for name in names if name not in train.by_task or counts.get(name) == 0]
-    elif isinstance(train.shared, TensorRows):
-        without = [name for name in names if not counts.get(name)]
-    else:
-        return  # what a shared Dataset or DataLoader labels is known when it is read
-    if without:
+    if without := [name for name in names if _labels(train, name) is False]:
         raise ProblemError(
             f"train has no labelled sample for {', '.join(map(repr, without))}; drop the task or add data"
         )
+
+
+def _labels(split: Split, task: str) -> bool | None:
+    """Whether a split labels a task; None where that is known only when it is read: shared Datasets and DataLoaders."""
+    counts = split.samples()
+    if split.shared is None:
+        return task in split.by_task and counts.get(task) != 0
+    return bool(counts.get(task)) if isinstance(split.shared, TensorRows) else None
+
+
+def _fitting(sampling: Proportional | None, train: Split) -> Proportional | None:
+    if sampling is not None and not isinstance(sampling, Proportional):
+        raise ProblemError(f"sampling must be an mtlviz.data.Proportional or None, got {sampling!r}")
+    if sampling is not None:
+        sampling.of_split(train)
+    return sampling
 
 
 def _heads(

@@ -11,8 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mtlviz.errors import ProblemError
-
-MISSING = -100  # an integer target without a label, as in torch's ignore_index; a float target says NaN
+from mtlviz.soft_labels import MISSING
 
 Targets = dict[str, torch.Tensor]
 
