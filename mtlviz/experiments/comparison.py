@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
-from concurrent.futures import BrokenExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from mtlviz.data.problem import Problem
-from mtlviz.errors import MtlvizError, ProblemError
+from mtlviz.errors import ProblemError
 from mtlviz.experiments.checkpoints import CHOICES, Select, checkpoint
 from mtlviz.experiments.fingerprint import Fingerprint
 from mtlviz.experiments.plan import MakeProblem, Methods, Options, Planned, Recipe, labelled, numbered, planned
 from mtlviz.experiments.runs import finished, trained
+from mtlviz.experiments.workers import Call, checked_jobs, done
 from mtlviz.runlog import RunLog
 from mtlviz.runlog import folder as run_folder
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler
@@ -97,8 +95,7 @@ def compare(
     """
     if select not in CHOICES:
         raise ValueError(f"select must be one of {', '.join(CHOICES)}, got {select!r}")
-    if isinstance(jobs, bool) or not isinstance(jobs, (int, np.integer)) or jobs == 0:
-        raise ValueError(f"jobs must be a number of processes, or -1 for one a core; got {jobs!r}")
+    jobs = checked_jobs(jobs)
     if not isinstance(problem, Problem) and not callable(problem):
         raise ProblemError(f"compare needs an mtlviz.Problem or a function of seed, got {type(problem).__name__}")
     recipe = Recipe(problem, {} if scale is None else scale)
@@ -110,7 +107,7 @@ def compare(
         if reader.unseen and folder is not None:
             _warn(reader.unseen)
         run_folder.make(Path(place))
-        errors = _trained(plan, recipe, options, jobs=int(jobs), progress=progress, fresh=fresh)
+        errors = _trained(plan, recipe, options, jobs=jobs, progress=progress, fresh=fresh)
         plan.sort(key=lambda run: (list(labels).index(run.method), numbers.index(run.seed)))
         frame = pd.concat([_rows(run, errors.get(run.folder), first, select) for run in plan], ignore_index=True)
     return frame[COLUMNS] if folder is not None else frame[COLUMNS].assign(folder="")
@@ -135,39 +132,18 @@ def _trained(
     errors: dict[Path, str | None] = {run.folder: run.refused for run in plan if run.refused is not None}
     waiting = [run for run in plan if run.folder not in errors and (fresh or not finished(run))]
     reused = len(plan) - len(waiting) - len(errors)
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    told = {run.folder: f"{run.method}, seed {run.seed}" + (f", {run.task}" if run.task else "") for run in plan}
     with tqdm(total=len(plan), initial=len(plan) - len(waiting), unit="run", disable=not progress) as bar:
-        processes = min(joblib.effective_n_jobs(jobs), len(waiting))
-        if processes > 1:
-            bar.set_description(f"starting {processes} processes")
         if reused and progress:
             bar.write(f"{reused} of {len(plan)} runs are finished and not trained again; fresh=True trains them anew")
-        for folder, error in errors.items():
-            bar.write(f"{told[folder]} failed: {error}")
-        results = work(
-            joblib.delayed(trained)(run, recipe, options, parent=os.getpid(), fresh=fresh) for run in waiting
-        )
-        try:
-            with closing(results):
-                for folder, error in results:
-                    errors[folder] = error
-                    bar.set_description("")
-                    bar.update()
-                    if error is not None:
-                        bar.write(f"{told[folder]} failed: {error}")
-        except pickle.PicklingError as error:
-            reason = [line for line in str(error.__cause__ or error).splitlines() if line.strip('"')][-1]
-            raise ProblemError(
-                f"compare could not send the problem, a method or the optimizer to another process ({reason}). "
-                "Train in this process with jobs=1, or leave out what cannot be copied"
-            ) from error
-        except BrokenExecutor as error:
-            raise MtlvizError(
-                f"a process of the comparison died ({str(error).splitlines()[0]}) Was it killed for memory? What is "
-                "finished is kept: call compare again, with fewer jobs"
-            ) from error
-    return errors
+        for run in plan:
+            if run.refused is not None:
+                bar.write(f"{_called(run)} failed: {run.refused}")
+        calls = [Call(_called(run), trained, (run, recipe, options, os.getpid(), fresh)) for run in waiting]
+        return errors | done(calls, jobs=jobs, bar=bar, needs="compare")
+
+
+def _called(run: Planned) -> str:
+    return f"{run.method}, seed {run.seed}" + (f", {run.task}" if run.task else "")
 
 
 def _rows(run: Planned, error: str | None, problem: Problem, select: Select) -> pd.DataFrame:

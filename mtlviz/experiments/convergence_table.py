@@ -71,7 +71,8 @@ def convergence_table(
     changes = _changes(frame, baseline)
     averaged = _averaged(changes, average)
     mean = averaged.mean(axis=1, skipna=False) if averaged.shape[1] else pd.Series(np.nan, index=changes.index)
-    columns = {key: changes[key] for key in changes.columns} | {(AVERAGE, AVERAGE, "max"): mean}
+    columns = [(str(key[0]), str(key[1]), changes[key]) for key in changes.columns]
+    columns.append((AVERAGE, AVERAGE, mean))
     ranked = np.array([name not in not_ranked(unranked, methods) for name in methods])
     steps = _steps(frame, methods)
     cells, marks, parts = (
@@ -79,10 +80,10 @@ def convergence_table(
         {("", "train steps"): [0] * len(steps)},
         [],
     )
-    for (task, metric, _), column in columns.items():
+    for task, metric, column in columns:
         each = column.groupby(level="method")
         told = pd.DataFrame({"change": each.mean(), "std": each.std(), "seeds": each.count()}).reindex(methods)
-        head = ("", AVERAGE) if task == metric == AVERAGE else (str(task), str(metric))
+        head = ("", AVERAGE) if column is mean else (task, metric)
         cells[head] = [
             number(row["change"], np.nan if name == baseline else row["std"], DECIMALS, signed=True)
             for name, row in told.iterrows()
@@ -164,12 +165,15 @@ def _notes(frame: pd.DataFrame) -> list[str]:
                 f"checkpoint and the settings of methods were taken on the {frame['on'].iloc[0]} split."
             )
     if "setting" in frame.columns:
-        told = frame[["method", "setting"]].drop_duplicates().dropna()
-        parts += [f"{row.method}: {row.setting}." for row in told.itertuples() if row.setting]
+        told = frame[["method", "setting"]].drop_duplicates().dropna().astype(str)
+        parts += [f"{method}: {setting}." for method, setting in told.itertuples(index=False) if setting]
     seeds = frame["seed"].nunique() if "seed" in frame.columns else 1
     for column, verb in (("status", "failed"), ("unconverged", "ended at the step cap without having converged")):
         if column in frame.columns:
             hit = frame[frame[column] == "failed"] if column == "status" else frame[frame[column].fillna(False)]
-            count = hit.groupby("method", sort=False)["seed"].nunique()
-            parts += [f"{method}: {verb} for {n} of {seeds} seeds." for method, n in count.items()]
+            count = hit.groupby("method", sort=False)["seed"].nunique().reset_index()
+            parts += [
+                f"{method}: {verb} for {n} of {seeds} seeds."
+                for method, n in zip(count["method"].astype(str), count["seed"], strict=True)
+            ]
     return parts

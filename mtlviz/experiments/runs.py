@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import traceback
 import warnings
-from functools import cache
 from pathlib import Path
-
-import torch
 
 from mtlviz.errors import RunLogError
 from mtlviz.experiments.plan import Options, Planned, Recipe, said
+from mtlviz.experiments.workers import settle
 from mtlviz.runlog import DamagedLogWarning, Event, RunInfo, RunLog
 from mtlviz.training.loop import Training
 
-_GLANCE = 0.5  # seconds between looks at whether the parent is there
 _PATIENCE = 60.0  # seconds that a run which another process writes may stand still
 _TRIES = 20  # to begin a run, a tenth of a second apart
 
 
 def trained(
-    run: Planned, recipe: Recipe, options: Options, *, parent: int, fresh: bool = False
+    run: Planned, recipe: Recipe, options: Options, parent: int, fresh: bool = False
 ) -> tuple[Path, str | None]:
     """Trains a run into its folder, anew where half a run is there; the folder, and the error that ended it if any.
 
@@ -31,11 +26,9 @@ def trained(
     parent: the process that waits for it. Where that is another one, this one computes with a single thread, and ends
     with its parent. Whatever ends a run is returned, and told in its log: the other runs go on.
     """
-    if os.getpid() != parent:
-        torch.set_num_threads(1)
-        _end_with(parent)
+    settle(parent)
     try:
-        if _awaited(run) and not fresh:
+        if awaited(run.folder, run.settings) and not fresh:
             return run.folder, None
         problem = recipe.made(run.seed)
         problem = problem if run.task is None else problem.alone(run.task)
@@ -63,7 +56,7 @@ def _created(run: Planned, info: RunInfo, *, fresh: bool) -> RunLog | None:
             if trial == _TRIES - 1:
                 raise
         time.sleep(0.1)  # until the other one has written what its run is
-        if _awaited(run) and not fresh:
+        if awaited(run.folder, run.settings) and not fresh:
             return None
     return None
 
@@ -78,52 +71,37 @@ def _record(training: Training, log: RunLog) -> None:
         raise
 
 
-@cache
-def _end_with(parent: int) -> None:
-    """Ends this process once its parent is gone: a worker of a comparison that was killed would train on for nobody.
-
-    Workers that are nobody's children here, such as those of a Dask cluster, are left alone.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_GLANCE)
-        os._exit(1)
-
-    if os.getppid() == parent:
-        threading.Thread(target=watch, name="mtlviz parent", daemon=True).start()
-
-
 def finished(run: Planned) -> bool:
     """Whether the run's folder holds it whole, with the very same settings."""
-    return _state(run.folder, run.settings) == "finished"
+    return state(run.folder, run.settings) == "finished"
 
 
-def _awaited(run: Planned) -> bool:
-    """Whether the run is finished, once no other process writes it.
+def awaited(folder: Path, settings: object = None) -> bool:
+    """Whether the run in a folder is finished, once no other process writes it.
+
+    settings: of the comparison that it must belong to; None where the folder's name says what it is.
 
     Raises: RunLogError where the other one stands still.
     """
     size, deadline = -1, 0.0
-    while (state := _state(run.folder, run.settings)) in ("running", "paused"):
-        grown, size = size, sum(path.stat().st_size for path in run.folder.glob("*.arrows"))
+    while (now := state(folder, settings)) in ("running", "paused"):
+        grown, size = size, sum(path.stat().st_size for path in folder.glob("*.arrows"))
         if size != grown:
             deadline = time.monotonic() + _PATIENCE
         elif time.monotonic() > deadline:
             raise RunLogError(
-                f"{run.folder} is being written by another process, which stands still. End it, or choose another "
-                "folder."
+                f"{folder} is being written by another process, which stands still. End it, or choose another folder."
             )
         time.sleep(0.1)
-    return state == "finished"
+    return now == "finished"
 
 
-def _state(folder: Path, settings: object) -> str | None:
-    """How the run in a folder stands; None where there is none, or none that can be used."""
+def state(folder: Path, settings: object = None) -> str | None:
+    """How the run in a folder stands; None where there is none, or none that can be used. See `awaited`."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamagedLogWarning)
         try:
             log = RunLog.open(folder)
-            return log.state if log.info.config.get("comparison") == settings else None
+            return log.state if settings in (None, log.info.config.get("comparison")) else None
         except (RunLogError, DamagedLogWarning):
             return None

@@ -28,8 +28,8 @@ def test_the_paper_s_averages_follow_from_its_numbers(number: int) -> None:
     assert [task for task, _ in table.cells.columns if task] == list(tasks)
 
 
-# As printed; in Table 3 the paper underlines an average that is third, the +0.74 of Sequential (Easy): +0.78 stands twice
-# above it. What is bold is not in the text that we have, and so only the underlined cells are compared.
+# In Table 3 the paper underlines an average that is third, the +0.74 of Sequential (Easy): +0.78 stands above it twice.
+# What is bold is not in the text that we have, and so only the underlined cells are compared.
 ODD = (3, "Sequential (Easy)", "Avg")
 
 
