@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import copy
 import io
 import os
 import re
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from mtlviz.errors import RunLogError
+from mtlviz.data.problem import Problem
+from mtlviz.errors import RunLogError, unknown
+from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.runlog.folder import CHECKPOINTS
+from mtlviz.runlog.log import RunLog
+from mtlviz.training.packing import digest, packed, unpacked
 
-_NUMPY = "$numpy"  # {"$numpy": tensor}: an array, which files of tensors and plain values have no word for
+if TYPE_CHECKING:
+    from mtlviz.training.run import Run
+
 _STEP = re.compile(r"step-(\d{9,})\.pt")
 _DRAFT = ".new"
-_PLAIN = (type(None), bool, int, float, str)
-_MAPPINGS = (dict, OrderedDict, Counter)  # torch's loader of weights knows these; schedulers count their milestones
 
 
 class Checkpoints(Protocol):
@@ -148,76 +152,52 @@ class InFolder(Checkpoints):
         return self.folder / f"soft-{self.tasks.index(task)}-{step:09d}.pt"
 
 
-def packed(value: Any, place: str = "") -> Any:
-    """A copy of nested mappings, lists and tuples that holds nothing but tensors on the CPU and plain values.
+def best_model(run: str | PathLike[str] | Run, problem: Problem, task: str) -> SharedTrunk:
+    """The problem's model as it was at a task's best validation in a run, in evaluation mode, on the CPU.
 
-    Raises: RunLogError naming the place of anything else, as in "optimizer.state.0.step".
+    Where the run converged on the task, that is the checkpoint which it went back to, else the best one that is kept.
+
+    run: its folder, or the run itself where it keeps checkpoints. problem: with the trunk and heads of the run.
+
+    Raises: RunLogError where the run keeps no checkpoint of a validation of the task, or one of another model;
+    ValueError for an unknown task.
     """
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.device.type == "meta" or value.is_quantized:
-            raise _refused(f"a tensor of layout {value.layout} on {value.device}", place)
-        return value.detach().cpu().clone()
-    if isinstance(value, np.generic) and type(value.item()) in _PLAIN:
-        return value.item()
-    if isinstance(value, np.ndarray):
-        try:
-            return {_NUMPY: torch.from_numpy(np.array(value, order="C"))}
-        except TypeError:
-            raise _refused(f"an array of {value.dtype}", place) from None
-    if isinstance(value, Mapping):
-        items = {_key(key, place): packed(item, _inside(place, key)) for key, item in value.items()}
-        return _alike(value, items) if type(value) in _MAPPINGS else items
-    if isinstance(value, list | tuple):
-        row = [packed(item, _inside(place, number)) for number, item in enumerate(value)]
-        return tuple(row) if isinstance(value, tuple) else row
-    raise _refused(f"a {type(value).__name__}", place)
+    if isinstance(run, str | PathLike):
+        log = RunLog.open(run)
+        checkpoints: Checkpoints | None = InFolder(Path(run), tasks=log.names)
+    else:
+        log, checkpoints = run.log, run.training.checkpoints
+    if task not in log.names:
+        raise ValueError(unknown("task", task, log.names))
+    place = f"the run in {log.path}" if log.path is not None else "this run"
+    step = None if checkpoints is None else _best_step(log, task, checkpoints.steps())
+    if checkpoints is None or step is None:
+        raise RunLogError(f"No checkpoint of a validation of the task {task!r} is kept by {place}.")
+    model = copy.deepcopy(problem.model).cpu()
+    try:
+        model.load_state_dict(checkpoints.load(step)["model"])
+    except RuntimeError as error:
+        raise RunLogError(f"The problem's model is not that of {place}: {error}") from error
+    return model.eval()
 
 
-def unpacked(value: Any) -> Any:
-    """A copy of what was packed, with arrays as arrays again."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, Mapping):
-        if value.keys() == {_NUMPY}:
-            return value[_NUMPY].clone().numpy()
-        return _alike(value, {key: unpacked(item) for key, item in value.items()})
-    if isinstance(value, list | tuple):
-        return type(value)(unpacked(item) for item in value)
-    return value
-
-
-def _alike(mapping: Any, items: dict[Any, Any]) -> Any:
-    """Items in a mapping of the same kind, with what a module's own state says of its versions."""
-    made = type(mapping)(items)
-    if isinstance(mapping, OrderedDict) and hasattr(mapping, "_metadata"):
-        made._metadata = packed(mapping._metadata)
-    return made
-
-
-def _key(key: object, place: str) -> Any:
-    if isinstance(key, np.generic):
-        key = key.item()
-    if type(key) not in _PLAIN or key == _NUMPY:
-        raise _refused(f"the key {key!r}", place)
-    return key
-
-
-def _inside(place: str, key: object) -> str:
-    return f"{place}.{key}" if place else str(key)
-
-
-def _refused(what: str, place: str) -> RunLogError:
-    return RunLogError(
-        f"A checkpoint holds tensors, numbers, texts, and lists and mappings of them; {place or 'the state'} is or has "
-        f"{what}."
-    )
+def _best_step(log: RunLog, task: str, kept: Collection[int]) -> int | None:
+    """The step of a task's best validation of which the checkpoint is kept; the first of equal ones."""
+    events, table = log.events, log.validations
+    for detail in events.loc[(events["kind"] == "convergence") & (events["task"] == task), "detail"].tolist():
+        if detail["best_step"] in kept:
+            return int(detail["best_step"])
+    own = table[(table["task"] == task) & ~table["discarded"] & table["step"].isin(list(kept))]
+    values = own["value"].to_numpy(np.float64)
+    if not np.isfinite(values).any():
+        return None
+    sign = 1.0 if log.tasks[log.names.index(task)].direction == "max" else -1.0
+    return int(own["step"].iloc[int(np.where(np.isfinite(values), sign * values, -np.inf).argmax())])
 
 
 def _write(path: Path, content: Any) -> None:
     buffer = io.BytesIO()  # torch hides what the disk says in an error of its own
-    torch.save({"state": content, "digest": _digest(content)}, buffer)
+    torch.save({"state": content, "digest": digest(content)}, buffer)
     draft = path.with_name(path.name + _DRAFT)
     try:
         path.parent.mkdir(exist_ok=True)
@@ -257,27 +237,6 @@ def _read(path: Path) -> Any:
         raise RunLogError(f"Could not read {path}: it is damaged ({type(error).__name__}).") from error
     if not isinstance(content, dict) or content.keys() != {"state", "digest"}:
         raise RunLogError(f"Could not read {path}: it was not written by mtlviz.")
-    if _digest(content["state"]) != content["digest"]:  # torch.load takes flipped bits for numbers
+    if digest(content["state"]) != content["digest"]:  # torch.load takes flipped bits for numbers
         raise RunLogError(f"Could not read {path}: it is damaged, its numbers are not those that were written.")
     return content["state"]
-
-
-def _digest(content: Any) -> str:
-    """A fingerprint of every number, text and key."""
-    found = hashlib.blake2b(digest_size=16)
-    _add_to(found, content)
-    return found.hexdigest()
-
-
-def _add_to(found: hashlib.blake2b, content: Any) -> None:
-    if isinstance(content, torch.Tensor):
-        found.update(f"{content.dtype} {tuple(content.shape)}".encode())
-        found.update(content.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    elif isinstance(content, Mapping | list | tuple):
-        items = content.items() if isinstance(content, Mapping) else enumerate(content)
-        found.update(f"{type(content).__name__} {len(content)}".encode())
-        for key, item in items:
-            found.update(repr(key).encode())
-            _add_to(found, item)
-    else:
-        found.update(repr(content).encode("utf-8", "surrogatepass"))
