@@ -94,8 +94,10 @@ class SoftLoss:
     hard: Loss = field(repr=False)
 
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The scalar loss of outputs (N, ...) against soft labels (N, ...)."""
-        return self.form.loss(outputs, labels.to(outputs.dtype) if labels.is_floating_point() else labels)
+        """The scalar loss of outputs (N, ...) against soft labels (N, ...); whole numbers are true labels."""
+        if not labels.is_floating_point():
+            return self.hard(outputs, labels)  # of a validation split, whose fit is tried too
+        return self.form.loss(outputs, labels.to(outputs.dtype))
 
 
 def form_of(loss: Loss, soft: str | SoftLabels | None) -> SoftForm | None:
@@ -104,6 +106,7 @@ def form_of(loss: Loss, soft: str | SoftLabels | None) -> SoftForm | None:
     A loss of torch keeps its settings. Class weights and `pos_weight` weigh each sample by what its soft labels weigh
     on average, so that the loss of a one-hot label is the supervised one and the gradient vanishes where the outputs
     are the soft labels themselves. `label_smoothing` is left to the true labels: soft ones are smooth.
+    The absolute error is the exception: its gradient has full size wherever another batch rounds outputs otherwise.
     """
     if isinstance(loss, SoftLoss):
         return loss.form

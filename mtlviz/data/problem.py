@@ -146,7 +146,7 @@ class Problem:
             raise ProblemError(f"soft labels for unknown tasks {strangers}; the tasks are {names}")
         distilled = copy.copy(self)
         distilled.tasks = tuple(task.with_soft_loss() if task.name in labels else task for task in self.tasks)
-        soft = [(task, torch.as_tensor(labels[task.name])) for task in distilled.tasks if task.name in labels]
+        soft = [(task, torch.as_tensor(labels[task.name]).detach()) for task in distilled.tasks if task.name in labels]
         distilled.train = softened(self.train, self._true, soft)
         return distilled
 
