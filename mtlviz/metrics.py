@@ -60,6 +60,20 @@ def _over_classes(score: Callable[[Array, Array], float], outputs: Array, target
     return 100.0 * float(np.mean(values)) if values else math.nan
 
 
+def jaccard(outputs: Array, targets: Array) -> float:
+    """Multi-label accuracy in %: |predicted ∩ true| / |predicted ∪ true| of the labels of (N, C) logits above 0.
+
+    The mean over the rows; a row with neither predicted nor true labels counts as right. The share of right labels
+    says nothing where each row has a few of many: to predict none at all would be right for nearly all of them.
+
+    Source: Godbole and Sarawagi, PAKDD 2004, who call it accuracy.
+    """
+    predicted, true = outputs > 0, targets > 0.5
+    either = (predicted | true).sum(axis=1)
+    both = (predicted & true).sum(axis=1)
+    return 100.0 * float(np.mean(np.where(either > 0, both / np.maximum(either, 1), 1.0)))
+
+
 def rmse(outputs: Array, targets: Array) -> float:
     """Root mean squared error, in the units of the target."""
     return float(np.sqrt(np.mean((outputs.reshape(targets.shape) - targets) ** 2)))
@@ -84,6 +98,7 @@ METRICS: dict[str, Metric] = {
         Metric("accuracy", "accuracy (%)", "max", accuracy),
         Metric("pr_auc", "PR-AUC × 100", "max", pr_auc, "sklearn.metrics"),
         Metric("roc_auc", "ROC-AUC × 100", "max", roc_auc, "sklearn.metrics"),
+        Metric("jaccard", "multi-label accuracy (%)", "max", jaccard),
         Metric("rmse_score", "(1 − RMSE) × 100", "max", rmse_score),
         Metric("rmse", "RMSE", "min", rmse),
         Metric("mae", "MAE", "min", mae),

@@ -1,0 +1,208 @@
+"""Made product listings with text: tasks of the kinds, class counts and proportions of Lu et al."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from mtlviz.data.catalogue import Catalogue, Ints, catalogue
+from mtlviz.data.listing_tasks import POSITIVE, attributes, classes, pairs, similarity, singles
+from mtlviz.data.ngrams import BUCKETS, compared, hashed
+from mtlviz.data.problem import Problem
+from mtlviz.data.proportional import Proportional
+from mtlviz.data.vocabulary import ATTRIBUTES, TARIFFS, TYPES, UNITS, type_name
+from mtlviz.data.wording import listings_of
+from mtlviz.errors import ProblemError, unknown
+from mtlviz.models.listing_trunk import ListingTrunk
+from mtlviz.randomness import seeded
+from mtlviz.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+
+# Tables 1 and 2 of Lu et al.: samples to train on, to validate and to test; 0: the paper has no such split.
+PAPER_SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
+    "related": {
+        "dedup": (3_000_000, 435_000, 849_000),
+        "pd_1": (107_000, 8_000, 29_000),
+        "pd_2": (609_000, 30_000, 52_000),
+        "var": (5_000_000, 598_000, 612_000),
+        "uomi": (494_000, 0, 10_000),
+    },
+    "diverse": {
+        "rai": (4_000_000, 474_000, 474_000),
+        "sims": (3_000_000, 391_000, 390_000),
+        "tc": (28_000, 0, 3_000),
+        "ptc": (957_000, 0, 106_000),
+        "dedup": (3_000_000, 435_000, 849_000),
+    },
+}
+SHRUNK = 200  # one made sample for so many of the paper's
+LEAST_JUDGED = 400  # rows of a validation or test split at scale 1: fewer judge nothing
+CLUSTERS = {"train": 900, "validation": 150, "test": 200}  # of the catalogue at scale 1
+
+NOISE = {
+    "dedup": 0.1,
+    "pd_1": 0.1,
+    "pd_2": 0.1,
+    "var": 0.1,
+    "uomi": 0.1,
+    "tc": 0.1,
+    "ptc": 0.1,
+    "rai": 0.15,
+    "sims": 0.1,
+}
+
+TASKS = {
+    **{
+        name: Task(name, loss=F.binary_cross_entropy_with_logits, metric="pr_auc", outputs=1)
+        for name in ("dedup", "pd_1", "pd_2", "var")
+    },
+    "uomi": Task("uomi", loss=F.cross_entropy, metric="accuracy", outputs=len(UNITS)),
+    "rai": Task("rai", loss=F.binary_cross_entropy_with_logits, metric="jaccard", outputs=len(ATTRIBUTES)),
+    "sims": Task("sims", loss=F.mse_loss, metric="rmse_score", outputs=1),
+    "tc": Task("tc", loss=F.cross_entropy, metric="accuracy", outputs=len(TARIFFS)),
+    "ptc": Task("ptc", loss=F.cross_entropy, metric="accuracy", outputs=len(TYPES)),
+}
+CLASSES = {"uomi": UNITS, "tc": TARIFFS, "ptc": tuple(type_name(number) for number in range(len(TYPES)))}
+
+
+def listings(setup: str = "related", *, scale: float = 1.0, seed: int = 0) -> Problem:
+    """Made product listings in the Related or the Diverse setup, five tasks each on one trunk of hashed n-grams."""
+    table = listings_table(setup, scale=scale, seed=seed)
+    names = list(PAPER_SIZES[setup])
+    inputs = listing_inputs(table)
+    splits: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {split: {} for split in SPLITS}
+    for key, part in table.groupby(["task", "split"], sort=False):
+        task, split = map(str, key)
+        splits[split][task] = inputs[torch.from_numpy(part.index.to_numpy())], listing_targets(task, part["label"])
+    with seeded(seed):
+        trunk = ListingTrunk(buckets=BUCKETS)
+    return Problem(
+        name=f"listings, {setup}",
+        tasks=[TASKS[name] for name in names],
+        trunk=trunk,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        seed=seed,
+        monitor={name: "test" for name in names if name not in splits["validation"]},
+        sampling=Proportional(power=0.5, floor=0.05),
+    )
+
+
+def listings_table(setup: str = "related", *, scale: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """What `listings` is made of, as text: task, split, title_a, attributes_a, title_b, attributes_b, label."""
+    import pandas as pd
+
+    sizes = listing_sizes(setup, scale)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ProblemError(f"seed must be a whole number from 0, got {seed!r}")
+    frames = []
+    for number, split in enumerate(SPLITS):
+        rng = np.random.default_rng([seed, number])
+        products = catalogue(max(round(CLUSTERS[split] * scale), 10), rng)
+        titles, facts = listings_of(products, rng)
+        for task, counts in sizes.items():
+            if not (count := counts[split]):
+                continue
+            task_rng = np.random.default_rng([seed, number, crc32(task.encode())])
+            left, right, labels = _rows(task, products, count, task_rng, noisy=split == "train")
+            several = right is not None
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "task": task,
+                        "split": split,
+                        "title_a": titles[left],
+                        "attributes_a": facts[left],
+                        "title_b": titles[right] if several else "",
+                        "attributes_b": facts[right] if several else "",
+                        "label": labels,
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def listing_sizes(setup: str, scale: float = 1.0) -> dict[str, dict[str, int]]:
+    """Rows by task and split: the paper's over 200, times `scale`; what judges a task has at least 400 · `scale`."""
+    if setup not in PAPER_SIZES:
+        raise ProblemError(unknown("setup", setup, PAPER_SIZES))
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not (math.isfinite(scale) and scale > 0):
+        raise ProblemError(f"scale must be a finite number above 0, got {scale!r}")
+    least = {
+        "train": 10,
+        "validation": max(round(LEAST_JUDGED * scale), 30),
+        "test": max(round(LEAST_JUDGED * scale), 30),
+    }
+    return {
+        task: {
+            split: max(round(count * scale / SHRUNK), least[split]) if count else 0
+            for split, count in zip(SPLITS, counts, strict=True)
+        }
+        for task, counts in PAPER_SIZES[setup].items()
+    }
+
+
+def listing_inputs(table: pd.DataFrame) -> torch.Tensor:
+    """The n-grams (N, 3, L), int16, of a `listings_table`: what is in either listing alone, and what is in both."""
+    import pandas as pd
+
+    sides = [
+        (table[f"title_{side}"].astype(object) + "\t" + table[f"attributes_{side}"].astype(object)) for side in "ab"
+    ]
+    codes, texts = pd.factorize(np.concatenate([side.to_numpy() for side in sides]))
+    titles, facts = zip(*(text.split("\t") for text in texts), strict=True)
+    first, second = hashed(titles, facts)[codes.reshape(2, -1)]
+    return torch.from_numpy(compared(first, second))
+
+
+def listing_targets(task: str, labels: Iterable[str]) -> torch.Tensor:
+    """The targets that a task's labels say: (N,), or (N, 1359) for rai."""
+    if task in CLASSES:
+        number = {name: k for k, name in enumerate(CLASSES[task])}
+        return torch.tensor([number[label] for label in labels])
+    if task == "sims":
+        return torch.tensor([float(label) for label in labels])
+    if task == "rai":
+        number = {name: k for k, name in enumerate(ATTRIBUTES)}
+        each = [[number[name] for name in label.split("; ") if name] for label in labels]
+        targets = torch.zeros(len(each), len(ATTRIBUTES))
+        rows = np.repeat(np.arange(len(each)), [len(names) for names in each])
+        targets[rows, np.concatenate(each)] = 1
+        return targets
+    return torch.tensor([float(label == "yes") for label in labels])
+
+
+def _rows(
+    task: str, products: Catalogue, count: int, rng: np.random.Generator, *, noisy: bool
+) -> tuple[Ints, Ints | None, NDArray[np.object_]]:
+    """Listings on the left, those on the right (None where a task sees one), and the labels as text."""
+    noise = NOISE[task] if noisy else 0.0
+    if task in POSITIVE:
+        rows = pairs(task, products, count, rng)
+        truth = np.isin(rows.made, list(POSITIVE[task])) ^ (rng.random(count) < noise)
+        return rows.left, rows.right, np.where(truth, "yes", "no").astype(object)
+    if task == "sims":
+        rows = pairs(task, products, count, rng)
+        value = np.clip(similarity(rows, products) + rng.normal(0, noise, count), 0, 1)
+        return rows.left, rows.right, np.array([f"{v:.4f}" for v in value], dtype=object)
+    left = singles(task, products, count, rng)
+    if task == "rai":
+        has = attributes(left, products)
+        has &= rng.random(has.shape) >= noise
+        names = np.array(ATTRIBUTES, dtype=object)
+        return left, None, np.array(["; ".join(names[row]) for row in has], dtype=object)
+    names, wrong = np.array(CLASSES[task], dtype=object), rng.random(count) < noise
+    return left, None, names[np.where(wrong, rng.integers(0, len(names), count), classes(task, left, products))]
