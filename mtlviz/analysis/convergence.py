@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from operator import index
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def convergence(
                 "Choose one: frame[frame.metric == ...]."
             )
         info = TaskInfo(str(task), str(metrics[0]), ways[str(task)])
-        rows += [_stopped(info, curve, n, delta[task]) for n in each[str(task)]]
+        rows += [_stopped(info, curve, n, delta[str(task)]) for n in each[str(task)]]
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
     return table.assign(
         task=pd.Categorical(table["task"], categories=tasks, ordered=True), counterfactual=np.ones(len(table), bool)
@@ -149,10 +150,10 @@ def _patiences(patience: int | Iterable[int] | Mapping[str, int], tasks: list[st
     return dict.fromkeys(tasks, several)
 
 
-def _whole(patience: object) -> int:
+def _whole(patience: Any) -> int:
     """Return a patience as a plain int, also where numpy counted it; the rule refuses what is no patience."""
     try:
-        return patience if isinstance(patience, bool) else index(patience)  # type: ignore[call-overload]
+        return patience if isinstance(patience, bool) else index(patience)
     except TypeError as error:
         raise ValueError(f"patience counts validations, a whole number from 1; it is {patience!r}") from error
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtlviz.analysis.effects import Flags
 from mtlviz.errors import MtlvizError, WeightingError
-from mtlviz.runlog import RunLog
+from mtlviz.runlog import RunLog, derived
 from mtlviz.runlog.records import Floats, Integers
 
 if TYPE_CHECKING:  # it imports numba, which takes a second that a log without replay need not spend
@@ -30,6 +30,7 @@ class Part:
     losses: Floats  # (n, T)
     gramians: Floats  # (n, T, T)
     present: Flags  # (n, T)
+    held: Flags  # (n, T) learning from soft labels while some present task is not
     weights: Floats  # (n, T) as logged
     names: tuple[str, ...]  # of the tasks
 
@@ -42,7 +43,9 @@ def part(log: RunLog, rows: Rows) -> Part:
     if not present.all():
         losses, weights = np.where(present, losses, 0.0), np.where(present, weights, 0.0)
         gramians = np.where(present[:, :, None] & present[:, None, :], gramians, 0.0)
-    return Part(log.recorded_steps[rows], losses, gramians, present, weights, log.names)
+    held = present & log.held[rows]
+    held &= (present & ~held).any(axis=1, keepdims=True)
+    return Part(log.recorded_steps[rows], losses, gramians, present, held, weights, log.names)
 
 
 def parts(log: RunLog, rows: Rows) -> Iterator[Part]:
@@ -172,9 +175,12 @@ class Sweep:
             losses, gramians = losses * self.scale, gramians * np.outer(self.scale, self.scale)
         before = self._weighting.state_dict()
         try:
-            weights = np.asarray(self._weighting.sweep(losses, gramians, part.present), dtype=np.float64)
+            balanced = part.present & ~part.held
+            weights = np.asarray(self._weighting.sweep(losses, gramians, balanced), dtype=np.float64)
             if weights.shape != losses.shape:
                 raise WeightingError(f"the kernel must return weights (T,), T = {len(part.names)}")
+            if part.held.any():
+                weights = derived.with_held(weights, part.present, part.held)
         except (
             Exception
         ) as error:  # the user's own kernel may raise anything: its state goes back, and the step is told
@@ -194,12 +200,13 @@ class Sweep:
         tasks = ", ".join(part.names)
         for s in range(len(losses)):
             at = f"replay of {self.label} fails at step {part.step[s]}"
-            low = np.flatnonzero(part.present[s] & (losses[s] <= 0))
+            balanced = part.present[s] & ~part.held[s]
+            low = np.flatnonzero(balanced & (losses[s] <= 0))
             if self._weighting.positive and len(low):
                 said = ", ".join(f"task {part.names[t]!r} has the loss {part.losses[s, t]:g}" for t in low)
                 return WeightingError(f"{at}: {self._weighting.name} needs losses above 0; {said}")
             try:
-                weights = np.asarray(self._weighting(losses[s], gramians[s], part.present[s]), dtype=np.float64)
+                weights = np.asarray(self._weighting(losses[s], gramians[s], balanced), dtype=np.float64)
             except Exception as here:  # noqa: BLE001 - the user's own kernel may raise anything
                 return WeightingError(f"{at}: {_said(here)} (the tasks are {tasks})")
             if weights.shape != losses[s].shape:

@@ -17,12 +17,6 @@ MARKS = ("added", "convergence", "rewind")
 _COLUMNS = ("task", "kind", "phase", "step_first", "step_last", "position_first", "position_last", "discarded", "value")
 
 
-def scheduled(log: RunLog) -> bool:
-    """Return whether tasks of the run wait, converge or are distilled: its configuration, or an event, says so."""
-    config = log.info.config
-    return bool(config.get("schedule")) or bool(set(log._now()["events"]["kind"]) & {"convergence", "task_added"})
-
-
 def timeline(log: RunLog) -> pd.DataFrame:
     """Return per task the stretches of the run in which it did one thing, and the moments at which that changed.
 
@@ -90,8 +84,9 @@ def _marks(log: RunLog, step: NDArray[np.int64], position: NDArray[np.int64]) ->
     rows: list[tuple[Any, ...]] = []
     codes = events["task"].cat.codes.to_numpy()
     places = {name: code for code, name in enumerate(log.names)}
+    event: Any  # a named tuple of the columns
     for event, code in zip(events.itertuples(), codes, strict=True):
-        at, where, detail = int(event.step), int(event.position), event.detail  # type: ignore[call-overload]
+        at, where, detail = int(event.step), int(event.position), event.detail
         past = np.searchsorted(step, at, side="right")
         if event.kind == "convergence" and code >= 0:
             back = (detail.get("best_step", at), detail.get("best_position", where))

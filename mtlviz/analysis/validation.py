@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from mtlviz.analysis.buckets import POINTS, Source, bucket_numbers, checked, finite
 from mtlviz.errors import FrameError
-from mtlviz.runlog import RunLog
+from mtlviz.runlog import PHASES, RunLog
+from mtlviz.runlog.frames import categories
 
 COLUMNS = ("step", "discarded", "task", "metric", "value")
 
@@ -27,7 +29,9 @@ def validations(source: Source, *, directions: Mapping[str, str] | None = None, 
     Returns:
         The columns step, position (where the source has it), discarded, task, metric, value (in the metric's unit),
         then direction and best: True at one row a task, its best finite value that no rewind discarded; of equal values
-        the first. The rows stand in the source's order.
+        the first. Of the log of a run with a schedule also phase (what the task learned from in the update before;
+        missing before the first) and decided: at the validation that was kept of a task that converged, the step of
+        the validation that decided so; missing elsewhere. The rows stand in the source's order.
 
     Raises:
         FrameError: the source is neither, n < 1, or a task's direction is missing or neither "max" nor "min".
@@ -35,7 +39,11 @@ def validations(source: Source, *, directions: Mapping[str, str] | None = None, 
     if not isinstance(n, (int, np.integer)) or n < 1:
         raise FrameError(f"validations needs a number of points n of at least 1, but n is {n!r}.")
     frame, ways = judged(source, directions=directions)
-    frame = frame[_drawn(frame, int(n))].reset_index(drop=True)
+    kept = frame["best"].to_numpy(bool)
+    if isinstance(source, RunLog) and scheduled(source):
+        frame, marked = _with_schedule(frame, source)
+        kept = kept | marked
+    frame = frame[_drawn(frame, kept, int(n))].reset_index(drop=True)
     direction = pd.Series(frame["task"].astype(object).map(ways), dtype="str")
     return frame.assign(direction=direction, best=frame.pop("best"))
 
@@ -68,14 +76,38 @@ def judged(
     return frame[kept].assign(best=best).reset_index(drop=True), ways
 
 
-def _drawn(frame: pd.DataFrame, n: int) -> NDArray[np.bool_]:
-    """Return which of the judged rows to keep, so that each task has about n in each metric."""
+def scheduled(log: RunLog) -> bool:
+    """Return whether tasks of the run wait, converge or are distilled: its configuration, or an event, says so."""
+    config = log.info.config
+    return bool(config.get("schedule")) or bool(set(log._now()["events"]["kind"]) & {"convergence", "task_added"})
+
+
+def _with_schedule(frame: pd.DataFrame, log: RunLog) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Return the frame with the columns phase and decided, and which rows a convergence is drawn from."""
+    now = log.snapshot()
+    steps, T = now._now()["steps"], len(now.tasks)
+    step, task = frame["step"].to_numpy(np.int64), frame["task"].cat.codes.to_numpy(np.int64)
+    row = np.searchsorted(steps["step"], step, side="right") - 1
+    phase = np.append(steps["phases"].reshape(-1, T), np.full((1, T), -1, np.int8), axis=0)[row, task]
+    decided, marked = np.full(len(frame), np.nan), np.zeros(len(frame), bool)
+    events = now.events[(now.events["kind"] == "convergence").to_numpy()]
+    event: Any  # a named tuple of the columns
+    for event, code in zip(events.itertuples(), events["task"].cat.codes, strict=True):
+        own = task == code
+        best = own & (step == event.detail.get("best_step", -1))
+        decided[best] = event.step
+        marked |= best | (own & (step == event.step))
+    return frame.assign(phase=categories(phase, PHASES), decided=pd.array(decided, dtype="Int64")), marked
+
+
+def _drawn(frame: pd.DataFrame, kept: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    """Return which of the judged rows to keep: those that are, and so many that each task has about n a metric."""
     task, (metric, metrics) = frame["task"].cat.codes.to_numpy(np.int64), pd.factorize(frame["metric"])
     step, value, gone = frame["step"].to_numpy(), finite(frame["value"]), frame["discarded"].to_numpy(bool)
     order = np.argsort(step, kind="stable")
     line = task * len(metrics) + metric
     order = order[np.argsort(line[order].astype(np.int32), kind="stable")]
-    kept = frame["best"].to_numpy(bool).copy()
+    kept = kept.copy()
     for rows in np.split(order, np.flatnonzero(np.diff(line[order])) + 1):
         if len(rows) <= n:
             kept[rows] = True

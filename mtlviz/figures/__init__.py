@@ -1,17 +1,20 @@
 """Figures of a run: each function draws the frame of the analysis that bears its name, and computes nothing."""
 
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
+from mtlviz.figures.convergence import convergence
 from mtlviz.figures.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.figures.equity import equity, equity_map
 from mtlviz.figures.pareto import pareto_trajectories
 from mtlviz.figures.pareto_directions import update_directions
 from mtlviz.figures.rate_balance import rate_balance
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
+from mtlviz.figures.timeline import timeline
 from mtlviz.figures.validation import validations
 
 __all__ = [
     "conflict_matrix",
     "conflict_rate",
+    "convergence",
     "equity",
     "equity_map",
     "gradient_norms",
@@ -24,6 +27,7 @@ __all__ = [
     "rate_variance",
     "relative_rates",
     "shares",
+    "timeline",
     "update_directions",
     "validations",
     "weights",

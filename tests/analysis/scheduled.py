@@ -1,4 +1,4 @@
-"""Runs with a schedule without a trainer: the rule decides over made validations, and the log is written as it would be."""
+"""Runs with a schedule, without a trainer: the rule decides over made validations, and a log is written accordingly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def scheduled_info(
 
 
 def rising_and_falling(names: Sequence[str], *, every: int, seed: int = 0) -> Value:
-    """Each task has a peak of its own, later from task to task; a distilled one stays; one that waits is near chance."""
+    """Each task peaks at a position of its own; a distilled one stays there; one that waits is near chance."""
     places = {name: i for i, name in enumerate(names)}
 
     def value(task: str, position: int, phase: str, rewinds: int) -> float:
