@@ -1,7 +1,19 @@
 """Many runs, one frame: the same problem trained by many methods and seeds, and the table of what came of it."""
 
 from mtlviz.experiments.comparison import compare
+from mtlviz.experiments.convergence_drops import convergence_drops
+from mtlviz.experiments.convergence_study import convergence_study
 from mtlviz.experiments.convergence_table import ConvergenceTable, convergence_table
+from mtlviz.experiments.surviving import convergence_curves
 from mtlviz.experiments.tables import Table, table
 
-__all__ = ["ConvergenceTable", "Table", "compare", "convergence_table", "table"]
+__all__ = [
+    "ConvergenceTable",
+    "Table",
+    "compare",
+    "convergence_curves",
+    "convergence_drops",
+    "convergence_study",
+    "convergence_table",
+    "table",
+]

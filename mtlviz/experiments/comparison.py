@@ -102,10 +102,10 @@ def compare(
     options = Options(steps, optimizer, scheduler, batch_size, device, validate_every, layers_every)
     labels, numbers = labelled(methods), numbered(seeds)
     reader = Fingerprint()
-    with _place(folder) as place:
+    with place_of(folder) as place:
         plan, first = planned(recipe, labels, numbers, options, Path(place), reader)
         if reader.unseen and folder is not None:
-            _warn(reader.unseen)
+            warn_unseen("compare", reader.unseen)
         run_folder.make(Path(place))
         errors = _trained(plan, recipe, options, jobs=jobs, progress=progress, fresh=fresh)
         plan.sort(key=lambda run: (list(labels).index(run.method), numbers.index(run.seed)))
@@ -113,13 +113,15 @@ def compare(
     return frame[COLUMNS] if folder is not None else frame[COLUMNS].assign(folder="")
 
 
-def _place(folder: str | os.PathLike[str] | None) -> AbstractContextManager[str | os.PathLike[str]]:
+def place_of(folder: str | os.PathLike[str] | None) -> AbstractContextManager[str | os.PathLike[str]]:
+    """The folder of the runs; a temporary one for None."""
     return tempfile.TemporaryDirectory(prefix="mtlviz-compare-") if folder is None else nullcontext(folder)
 
 
-def _warn(unseen: list[str]) -> None:
+def warn_unseen(needs: str, unseen: list[str]) -> None:
+    """Warns of what may have changed unseen; `needs` is the public function that was called."""
     warnings.warn(
-        f"compare cannot see whether this changed since a run was finished: {', '.join(dict.fromkeys(unseen))}. "
+        f"{needs} cannot see whether this changed since a run was finished: {', '.join(dict.fromkeys(unseen))}. "
         "Where it did, call it with fresh=True",
         stacklevel=3,
     )

@@ -166,7 +166,8 @@ def _notes(frame: pd.DataFrame) -> list[str]:
             )
     if "setting" in frame.columns:
         told = frame[["method", "setting"]].drop_duplicates().dropna().astype(str)
-        parts += [f"{method}: {setting}." for method, setting in told.itertuples(index=False) if setting]
+        each = told[told["setting"] != ""].groupby("method", sort=False)["setting"].agg(" or ".join)
+        parts += [f"{method}: {setting}." for method, setting in each.items()]
     seeds = frame["seed"].nunique() if "seed" in frame.columns else 1
     for column, verb in (("status", "failed"), ("unconverged", "ended at the step cap without having converged")):
         if column in frame.columns:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mtlviz.weighting import METHODS, Method
 from mtlviz.weighting.labels import listed
 
 _ROOMS = ("data", "gradients", "interop", "models", "training", "weighting")
-_FILES = ("task.py", "metrics.py", "randomness.py")
+_FILES = ("task.py", "metrics.py", "randomness.py", "convergence.py", "soft_labels.py")
 STL = "stl"  # single-task learning: no weighting, but a training per task
 
 MakeProblem = Callable[..., Problem]
@@ -34,7 +34,7 @@ Methods = str | WeightingLike | Iterable[WeightingLike] | Mapping[str, Weighting
 class Options:
     """How every run of a comparison trains; see `mtlviz.train`."""
 
-    steps: int
+    steps: int | None
     optimizer: MakeOptimizer | None
     scheduler: MakeScheduler | None
     batch_size: int
@@ -42,20 +42,13 @@ class Options:
     validate_every: int
     layers_every: int
 
+    def keywords(self) -> dict[str, Any]:
+        """As arguments of `mtlviz.train` and `mtlviz.start`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def training(self, problem: Problem, weighting: WeightingLike, seed: int) -> Training:
         """The training of one run, not begun."""
-        return train(
-            problem,
-            weighting=weighting,
-            steps=self.steps,
-            optimizer=self.optimizer,
-            scheduler=self.scheduler,
-            batch_size=self.batch_size,
-            device=self.device,
-            seed=seed,
-            validate_every=self.validate_every,
-            layers_every=self.layers_every,
-        )
+        return train(problem, weighting=weighting, seed=seed, **self.keywords())
 
 
 def _factors(scale: object) -> list[Any]:
@@ -159,7 +152,7 @@ def planned(
     first = recipe.made(seeds[0])
     if first.validation is None:
         raise ProblemError(f"compare needs validation data, and the problem {first.name!r} has none")
-    common = _common(options.training(first, "equal", seeds[0]))
+    common = common_settings(options.training(first, "equal", seeds[0]))
     for name in ("optimizer", "scheduler"):
         common[f"{name}_code"] = reader.told(f"the {name}", getattr(options, name))
     known = {
@@ -176,14 +169,14 @@ def planned(
         for label, method in methods.items():
             for task in [task.name for task in problem.tasks] if method == STL else [None]:
                 own = settings | {"method": label, "task": task} | known[label]
-                place = folder / _folder_name(label, task, seed, own)
+                place = folder / folder_name(label, task, seed, own)
                 run = Planned(label, seed, task, "equal" if method == STL else method, own, place)
                 plan.append(replace(run, refused=known[label].get("refused")))
     return plan, first
 
 
-def _common(training: Training) -> dict[str, Any]:
-    """What all runs share, as JSON values."""
+def common_settings(training: Training) -> dict[str, Any]:
+    """What all runs share that are made as this one was, as JSON values."""
     config = dict(training.run_info().config)
     groups = [{k: v for k, v in group.items() if k != "params"} for group in training.optimizer.param_groups]
     scheduler = training.scheduler.state_dict() if training.scheduler is not None else {}
@@ -227,14 +220,16 @@ def identity(problem: Problem, reader: Fingerprint) -> str:
         parts.append(repr((task.name, judge.label, judge.direction, task.outputs, task.scale)))
         parts += [reader.told(f"the loss of {task.name!r}", task.loss)]
         parts += [reader.told(f"the metric of {task.name!r}", judge.value)]
+        parts += [reader.told(f"the soft labels of {task.name!r}", task.soft)]
     parts += [repr(problem.model), reader.told("the model", problem.model)]
+    parts += [repr(sorted(problem.monitor.items())), repr(problem.sampling and problem.sampling.config())]
     for split in (problem.train, problem.validation, problem.test):
         parts.append("" if split is None else reader.told(f"the {split.name} data", split))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _folder_name(method: str, task: str | None, seed: int, settings: Mapping[str, Any]) -> str:
-    """Readable, and different wherever the settings are."""
+def folder_name(method: str, task: str | None, seed: int, settings: Mapping[str, Any]) -> str:
+    """The name of a run's folder: readable, and different wherever the settings are."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     names = [re.sub(r"[^\w.=-]+", "_", name).strip("._")[:60] for name in (method, task) if name]
     return "-".join([*names, f"seed{seed}", digest])
