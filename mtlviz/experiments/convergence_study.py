@@ -64,12 +64,12 @@ def convergence_study(
 
     First, for each seed, the runs that wait for no other: "joint", "sequential (small)", "sequential (large)" and
     "continual" (the order "small", true labels always). Then what needs the joint run of its seed: "sequential (easy)",
-    in the order in which its tasks converged (those that did not come last), and the baselines, which train for as many updates as it took, discarded
-    ones included: "uniform (final)" (equal weights), "muppet" (base 10, as the weights in the paper's Table 6 are),
-    "dwa" (temperature 2), "gradnorm" (with each of `alphas`; the one that is best on validation counts for all seeds)
-    and "stl", each task alone. Last "bam", born again from the best checkpoint that the uniform run of its seed has of
-    each task, and "bam (annealed)". "uniform (best)" is no run: each task as the uniform run's best checkpoint for it
-    has it. The joint run is trained whatever is chosen.
+    in the order in which its tasks converged (those that did not come last), and the baselines, which train for as many
+    updates as it took, discarded ones included: "uniform (final)" (equal weights), "muppet" (base 10, as the weights in
+    the paper's Table 6 are), "dwa" (temperature 2), "gradnorm" (with each of `alphas`; the one that is best on
+    validation counts for all seeds) and "stl", each task alone. Last "bam", born again from the best checkpoint that
+    the uniform run of its seed has of each task, and "bam (annealed)". "uniform (best)" is no run: each task as the
+    uniform run's best checkpoint for it has it. The joint run is trained whatever is chosen.
 
     A run that is finished in `folder` is not run again, and half a run goes on from its last checkpoint: call a study
     that was killed again, or with more methods or seeds. Runs of other settings, of another problem or of another
@@ -93,11 +93,11 @@ def convergence_study(
         A row per method, seed and task: method, seed, task, metric, direction, on, value, test and test_best (on the
         test split: at the end of the run, and at the task's best checkpoint), best, best_step and final (on the split
         that it is monitored on), drop (what it lost from best to final; above 0 is worse), noise (the standard
-        deviation of one validation about its curve), converged_at (the step; missing where it did not), distilled (share of the surviving updates), unconverged (the step cap came first), train_steps (updates,
-        discarded ones and those of a teacher included), surviving_steps, seconds, monitored_on, setting (what was
-        chosen, and how), is_run (False for "uniform (best)"), status ("finished" or "failed"), error and folder. A run
-        that failed loses none of the others. `mv.experiments.convergence_table`, `convergence_drops` and
-        `convergence_curves` take it.
+        deviation of one validation about its curve), converged_at (the step; missing where it did not), distilled
+        (share of the surviving updates), unconverged (the step cap came first), train_steps (updates, discarded ones
+        and those of a teacher included), surviving_steps, seconds, monitored_on, setting (what was chosen, and how),
+        is_run (False for "uniform (best)"), status ("finished" or "failed"), error and folder. A run that failed loses
+        none of the others. `mv.experiments.convergence_table`, `convergence_drops` and `convergence_curves` take it.
 
     Raises:
         ValueError: unknown methods, or numbers out of range. ProblemError: what is no problem, has no validation or

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtlviz.analysis import validations
 from mtlviz.errors import FrameError
 from mtlviz.runlog import RunLog
 
@@ -106,9 +107,10 @@ def convergence_curves(frame: pd.DataFrame, *, seed: int | None = None) -> pd.Da
         seed: of which runs; the first of the frame unless given.
 
     Returns:
-        A row per validation: method and task (both in the frame's order), seed, step, position, discarded, metric,
-        direction, value, and `event`: "convergence" at the best validation of a task that converged, the one to which
-        the run went back, else "".
+        A row per validation: method and task (both in the frame's order), seed, and the columns of
+        `mv.analysis.validations`: step, position, discarded, metric, value, direction, best, phase ("supervised" in
+        runs without a schedule) and decided (at the validation that was kept when the task converged: the step at which
+        that was decided); then behind, how far the value lies from the run's best one, 0 or below.
 
     Raises:
         FrameError: a column is missing, the seed is not in the frame, or there is no run to read.
@@ -130,21 +132,20 @@ def convergence_curves(frame: pd.DataFrame, *, seed: int | None = None) -> pd.Da
             "folder=..., which keeps them."
         )
     runs = rows[["method", "folder"]].drop_duplicates().astype(str)
-    parts = [_curves(RunLog.open(Path(folder))).assign(method=method, seed=seed) for method, folder in runs.to_numpy()]
+    parts = [_curves(Path(folder)).assign(method=method, seed=seed) for method, folder in runs.to_numpy()]
     whole = pd.concat(parts, ignore_index=True)
     return whole.assign(method=_ordered(whole["method"], rows["method"]), task=_ordered(whole["task"], rows["task"]))
 
 
-def _curves(log: RunLog) -> pd.DataFrame:
-    ways = {task.name: task.direction for task in log.tasks}
-    frame = log.validations.astype({"task": object})
-    events = log.events
-    best = [
-        (str(task), detail["best_step"])
-        for task, detail in events.loc[events["kind"] == "convergence", ["task", "detail"]].to_numpy()
-    ]
-    at = pd.MultiIndex.from_frame(frame[["task", "step"]]).isin(best)
-    return frame.assign(direction=frame["task"].map(ways), event=np.where(at, "convergence", ""))
+def _curves(folder: Path) -> pd.DataFrame:
+    frame = validations(RunLog.open(folder)).astype({"task": object})
+    if "phase" not in frame.columns:
+        frame = frame.assign(phase="supervised", decided=np.nan)
+    kept = frame["best"] | frame["decided"].notna()  # the kept one may be discarded by a later rewind
+    value = frame["value"].where(np.isfinite(frame["value"])) * np.where(frame["direction"] == "max", 1.0, -1.0)
+    best = value.where(kept).groupby(frame["task"]).transform("max")
+    phase, decided = frame["phase"].astype(object), frame["decided"].astype("Int64")
+    return frame.assign(phase=phase, decided=decided, behind=value - best)
 
 
 def _ordered(column: pd.Series, order: Iterable[object]) -> Any:

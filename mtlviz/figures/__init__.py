@@ -2,6 +2,7 @@
 
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.figures.convergence import convergence
+from mtlviz.figures.convergence_study import convergence_changes, convergence_curves
 from mtlviz.figures.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.figures.equity import equity, equity_map
 from mtlviz.figures.pareto import pareto_trajectories
@@ -15,6 +16,8 @@ __all__ = [
     "conflict_matrix",
     "conflict_rate",
     "convergence",
+    "convergence_changes",
+    "convergence_curves",
     "equity",
     "equity_map",
     "gradient_norms",
