@@ -18,10 +18,12 @@ from plotly.offline import get_plotlyjs
 
 from mtlviz import __version__, analysis, figures
 from mtlviz.analysis.buckets import log_only
+from mtlviz.analysis.validation import scheduled
 from mtlviz.errors import RunLogError
 from mtlviz.figures import theme
 from mtlviz.runlog import RunLog
 
+LEARNS_FROM = {"supervised": "true labels", "distilled": "soft labels", "waiting": "waits"}
 MOST_EVENTS = 200
 HEADING = 40  # pixels that a heading takes inside a figure
 NOTE = 96  # pixels for a note in place of a figure
@@ -39,6 +41,13 @@ FIGURES: dict[str, Callable[[RunLog], go.Figure]] = {
     "conflict_rate": lambda log: figures.conflict_rate(analysis.conflict_rate(log)),
     "layer_conflict": lambda log: figures.layer_conflict(analysis.layer_conflict(log)),
 }
+
+
+TIMELINE_HINT = (
+    "A thick bar learns from true labels, a thin one from the soft labels of its own best checkpoint. A diamond marks "
+    "the validation at which a task was found to have converged; from there the whole run went back to the arrow's "
+    "end, and what is faint was thrown away. Much that is faint means that the patience is dear."
+)
 
 
 @overload
@@ -85,17 +94,23 @@ def _page(log: RunLog) -> str:
     now = log_only(log, needs="report", because="it shows every table").snapshot()
     summary = analysis.run_summary(now).iloc[0]
     drawn = {name: figure(now) for name, figure in FIGURES.items()}
+    timeline = figures.timeline(analysis.timeline(now)) if scheduled(now) else None
+    more = {"timeline": timeline} if timeline is not None else {}
     template = string.Template(resources.files("mtlviz").joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=html.escape(f"Run of {summary['problem']}"),
         lead=_lead(summary),
         facts=_facts(summary),
-        tasks=_task_table(analysis.task_table(now)),
+        tasks=_task_table(analysis.task_table(now), schedule=scheduled(now)),
         **{name: _article(name, figure) for name, figure in drawn.items()},
+        timeline="".join(
+            f'<article class="figure">\n{_article(name, figure)}\n<p class="hint">{TIMELINE_HINT}</p>\n</article>'
+            for name, figure in more.items()
+        ),
         events=_events(now.events),
         configuration=_configuration(dict(now.info.config)),
         footer=f"Written by mtlviz {html.escape(__version__)}.",
-        figures=_script_json({name: _bare(figure) for name, figure in drawn.items()}),
+        figures=_script_json({name: _bare(figure) for name, figure in (drawn | more).items()}),
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
     )
 
@@ -115,13 +130,15 @@ def _facts(summary: pd.Series) -> str:
         "Time": _duration(summary["seconds"]),
         "Steps per second": _number(summary["steps_per_second"]),
         "Validations": f"{summary['validations']:,}",
+        "Schedule": html.escape(summary["schedule"]),
+        "Converged": f"{summary['converged']} of {summary['tasks']} tasks" if summary["schedule"] else "",
         "Layers recorded": f"{summary['layers']:,}",
     }
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items() if value)
 
 
-def _task_table(table: pd.DataFrame) -> str:
-    heads = (
+def _task_table(table: pd.DataFrame, *, schedule: bool) -> str:
+    heads: tuple[str, ...] = (
         "Task",
         "Metric",
         "Final",
@@ -135,12 +152,14 @@ def _task_table(table: pd.DataFrame) -> str:
         "Samples / step",
         "Train samples",
     )
+    heads += ("Converged at step", "Learns from") if schedule else ()
     head = "".join(f"<th{' class=text' if i < 2 else ''}>{name}</th>" for i, name in enumerate(heads))
     rows = []
     row: Any  # a named tuple of the columns
     for index, row in enumerate(table.itertuples()):
         arrow = "↑" if row.direction == "max" else "↓"
-        cells = (
+        other = "" if row.monitored_on == "validation" else " †"
+        cells: tuple[str, ...] = (
             _number(row.final),
             _number(row.best),
             _count(row.best_step),
@@ -152,10 +171,26 @@ def _task_table(table: pd.DataFrame) -> str:
             _number(row.samples),
             _count(row.train_samples),
         )
+        if schedule:
+            cells += (_count(row.converged), LEARNS_FROM.get(str(row.phase), "–"))
         name = f'<td class="text task">{_swatch(index)}{html.escape(str(row.task))}</td>'
-        metric = f'<td class="text wrap">{html.escape(str(row.metric))} {arrow}</td>'
+        metric = f'<td class="text wrap">{html.escape(str(row.metric))} {arrow}{other}</td>'
         rows.append(f"<tr>{name}{metric}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{_monitored(table)}"
+
+
+def _monitored(table: pd.DataFrame) -> str:
+    """Return a note on the tasks whose validations were measured on another split than "validation"."""
+    others = table[table["monitored_on"] != "validation"]
+    if others.empty:
+        return ""
+    said = ", ".join(
+        f"{html.escape(str(row.task))} ({html.escape(str(row.monitored_on))})" for row in others.itertuples()
+    )
+    return (
+        f'<p class="hint">† No validation split, so another was watched: {said}. Its best, and when it converged, were '
+        "chosen on the data it is judged by, which flatters it.</p>"
+    )
 
 
 def _swatch(index: int) -> str:

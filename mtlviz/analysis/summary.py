@@ -8,7 +8,8 @@ import pandas as pd
 from mtlviz.analysis.buckets import POINTS, log_only, mean
 from mtlviz.analysis.conflict import RATE_POINTS
 from mtlviz.analysis.validation import judged
-from mtlviz.runlog import RunLog
+from mtlviz.runlog import PHASES, RunLog
+from mtlviz.runlog.frames import categories
 
 
 def task_table(log: RunLog, *, discarded: bool = False) -> pd.DataFrame:
@@ -22,7 +23,10 @@ def task_table(log: RunLog, *, discarded: bool = False) -> pd.DataFrame:
         Columns task, metric, direction, final and best (validation, in the metric's unit), best_step, test (the metric
         on the test split: the last measure named "test"), loss (at its last step), share (mean share of the update),
         conflict_rate (with the other tasks, 0 to 1), relative_rate (mean L/‖g‖), samples (labelled samples, mean per
-        step) and train_samples. NaN where nothing was recorded.
+        step), train_samples, converged (the step of the validation that decided so, missing where it has not), phase
+        (what it learned from in the last update) and monitored_on (the split that its validations were measured on:
+        "validation", or another where it has none, so that what was chosen was judged by the same data). NaN where
+        nothing was recorded.
 
     Raises:
         FrameError: the source is no log.
@@ -48,6 +52,9 @@ def task_table(log: RunLog, *, discarded: bool = False) -> pd.DataFrame:
         relative_rate=_mean(steps, "relative_rate", len(table)),
         samples=_mean(steps, "samples", len(table)),
         train_samples=pd.array([task.samples.get("train") for task in log.tasks], dtype="Int64"),
+        converged=_converged(log),
+        phase=_phases(log),
+        monitored_on=[dict(log.info.config.get("monitored_on") or {}).get(name, "validation") for name in log.names],
     )
 
 
@@ -55,9 +62,9 @@ def run_summary(log: RunLog) -> pd.DataFrame:
     """Return one row that says what the run is and how far it came.
 
     Returns:
-        Columns problem, weighting (as configured, or ""), state, tasks, layers, steps (the last update's number),
-        recorded (updates in the log), discarded (recorded updates that a rewind threw away), seconds, steps_per_second
-        (over the whole run), validations and events.
+        Columns problem, weighting and schedule (as configured, or ""), state, tasks, layers, steps (the last update's
+        number), recorded (updates in the log), discarded (recorded updates that a rewind threw away), seconds,
+        steps_per_second (over the whole run), validations, events and converged (how many tasks have).
 
     Raises:
         FrameError: the source is no log.
@@ -70,6 +77,7 @@ def run_summary(log: RunLog) -> pd.DataFrame:
         {
             "problem": [log.info.problem],
             "weighting": [str(log.info.config.get("weighting", ""))],
+            "schedule": [str(dict(log.info.config.get("schedule") or {}).get("kind", ""))],
             "state": [log.state],
             "tasks": [len(log.tasks)],
             "layers": [len(log.info.layers)],
@@ -80,6 +88,7 @@ def run_summary(log: RunLog) -> pd.DataFrame:
             "steps_per_second": [recorded / seconds if seconds > 0 else np.nan],
             "validations": [len(log.validations)],
             "events": [len(log.events)],
+            "converged": [int((~_converged(log).isna()).sum())],
         }
     )
 
@@ -109,6 +118,20 @@ def _tested(log: RunLog) -> np.ndarray:
     measures = log.measures
     tests = measures[(measures["name"] == "test").to_numpy()].drop_duplicates("task", keep="last")
     return tests.set_index("task")["value"].reindex(log.names).to_numpy(np.float64)
+
+
+def _converged(log: RunLog) -> pd.arrays.IntegerArray:
+    """Return the step at which each task was found to have converged, (T,); the first, should a log name several."""
+    events = log.events
+    found = events[(events["kind"] == "convergence").to_numpy() & events["task"].notna().to_numpy()]
+    steps = found.drop_duplicates("task").set_index("task")["step"].reindex(log.names)
+    return pd.array(steps.to_numpy(np.float64), dtype="Int64")
+
+
+def _phases(log: RunLog) -> pd.Categorical:
+    """Return what each task learned from in the last recorded update, (T,); missing before the first."""
+    phases = log._now()["steps"]["phases"]
+    return categories(phases[-1] if len(phases) else np.full(len(log.names), -1, np.int8), PHASES)
 
 
 def _sums(summary: pd.DataFrame, key: str, name: str, T: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def convergence(frame: pd.DataFrame) -> go.Figure:
         own = places == place
         ticks[float(at[own].mean())] = short[place]
         data += _task(frame[own & shown], at[own & shown], short[place], theme.colour(int(place)))
-    axis = {"range": [float(at.max()) + 0.8, float(at.min()) - 0.8], "tickvals": list(ticks)}
+    axis: dict[str, Any] = {"range": [float(at.max()) + 0.8, float(at.min()) - 0.8], "tickvals": list(ticks)}
     axis |= {"ticktext": list(ticks.values()), "automargin": True, "showgrid": False, "zeroline": False}
     axis |= {"fixedrange": True, "ticklabelstandoff": 6}
     height = max(230, 120 + round(LINE * (float(at.max() - at.min()) + 1.6)))
@@ -97,6 +97,6 @@ def _said(name: str, row: Any) -> str:
     return f"{name}, patience {row.patience}: {then}<br>best {row.best:.4g} at step {row.best_step:,}; {lost}"
 
 
-def _steps(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+def _steps(frame: pd.DataFrame, column: str) -> NDArray[Any]:
     """Return a column of steps, NaN where there is none."""
     return frame[column].astype("Float64").to_numpy(np.float64, na_value=np.nan)

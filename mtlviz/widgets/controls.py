@@ -65,8 +65,8 @@ class Controls(ipywidgets.VBox):
     def show(self, progress: Progress, error: dict[str, Any] | None) -> None:
         """Shows where the run is; `error` says what ended it (type, message, traceback), if it failed."""
         self._status.value = f"<b>{self._title}</b> · <span>{html.escape(progress.text())}</span>"
-        self._bar.value = min(progress.step / progress.planned, 1.0) if progress.planned else 0.0
-        self._bar.layout.display = None if progress.planned else "none"
+        self._bar.value = progress.share or 0.0
+        self._bar.layout.display = "none" if progress.share is None else None
         self._bar.bar_style = _BARS.get(progress.state, "info")
         if error is not None:
             said = (error.get("type", "Error"), error.get("message", ""), error.get("traceback", ""))

@@ -8,6 +8,7 @@ from typing import Any
 
 import ipywidgets
 
+from mtlviz.analysis.validation import scheduled
 from mtlviz.errors import MtlvizError
 from mtlviz.runlog.log import RunLog
 from mtlviz.widgets import tabs
@@ -53,7 +54,7 @@ class Dashboard(ipywidgets.VBox):
         info = self.run_log.info
         self._title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
         self.controls = Controls(self._title, self._run, self._wake)
-        self.curves, self.balance = tabs.curves(), tabs.balance()
+        self.curves, self.balance = tabs.curves(schedule=scheduled(self.run_log)), tabs.balance()
         self.conflict = tabs.ConflictTab(self._wake, self._publishing)
         self.what_if = WhatIfTab(self._wake, self._publishing)
         self._tabs = (self.curves, self.balance, self.conflict, self.what_if)
@@ -106,7 +107,7 @@ class Dashboard(ipywidgets.VBox):
         state = self._run.state if self._run is not None else log.state
         planned = log.info.config.get("steps")
         planned = planned if isinstance(planned, int) else None
-        self._progress = self._speedometer.reading(state, log.last_step, log.time, planned)
+        self._progress = self._speedometer.reading(state, log.last_step, log.time, planned, _converged(log))
         if state == "failed" and self._error is None:
             self._error = self._what_failed()
         self.controls.show(self._progress, self._error)
@@ -151,6 +152,15 @@ class Dashboard(ipywidgets.VBox):
     def _show_no_trouble(self) -> None:
         self.trouble.value = ""
         self.trouble.layout.display = "none"
+
+
+def _converged(log: RunLog) -> tuple[int, int] | None:
+    """How many of how many tasks have converged, in a run that waits for that."""
+    schedule = log.info.config.get("schedule")
+    if not isinstance(schedule, dict) or "patience" not in schedule:
+        return None
+    events = log.events
+    return events.task[events.kind == "convergence"].nunique(), len(log.tasks)
 
 
 def _error_detail(error: BaseException) -> dict[str, Any]:

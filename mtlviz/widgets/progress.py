@@ -13,7 +13,10 @@ ENDED = frozenset({"finished", "stopped", "failed", "interrupted"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a run; `planned`, `speed` (steps a second), `left` and `took` (seconds) are None where unknown."""
+    """A moment of a run; `planned`, `speed` (steps a second), `left` and `took` (seconds) are None where unknown.
+
+    `converged` says how many of how many tasks have: then the run ends with the last of them, and `planned` is a cap.
+    """
 
     state: str
     step: int
@@ -21,11 +24,20 @@ class Progress:
     speed: float | None
     left: float | None = None
     took: float | None = None  # once it has ended, pauses included
+    converged: tuple[int, int] | None = None  # for a run that waits for convergence
+
+    @property
+    def share(self) -> float | None:
+        """How much of the run is done, 0 to 1: of its tasks where it waits for them, else of its steps."""
+        done, of = self.converged or (self.step, self.planned or 0)
+        return min(done / of, 1.0) if of else None
 
     def text(self) -> str:
         """The status line, as plain text."""
-        of = f" of {self.planned:,}" if self.planned else ""
+        of = f" of {'at most ' if self.converged else ''}{self.planned:,}" if self.planned else ""
         parts = [self.state, f"step {self.step:,}{of}"]
+        if self.converged is not None:
+            parts.append("{} of {} tasks converged".format(*self.converged))
         if self.speed is not None:
             parts.append(f"{self.speed:,.0f} steps/s" if self.speed >= 10 else f"{self.speed:.2g} steps/s")
         if self.left is not None:
@@ -41,21 +53,28 @@ class Speedometer:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
-    def reading(self, state: str, step: int, seconds: float, planned: int | None) -> Progress:
+    def reading(
+        self,
+        state: str,
+        step: int,
+        seconds: float,
+        planned: int | None,
+        converged: tuple[int, int] | None = None,
+    ) -> Progress:
         """The progress at this moment; `seconds` is the run's own clock at its last recorded step."""
         if state in ENDED:
-            return Progress(state, step, planned, None, took=seconds)
+            return Progress(state, step, planned, None, took=seconds, converged=converged)
         if state != "running":
             self._seen.clear()
-            return Progress(state, step, planned, None)
+            return Progress(state, step, planned, None, converged=converged)
         now = time.monotonic()
         self._seen.append((now, step))
         while len(self._seen) > 2 and now - self._seen[0][0] > RECENT:
             self._seen.popleft()
         since, before = self._seen[0]
         speed = (step - before) / (now - since) if now - since > 0.2 and step > before else None
-        left = (planned - step) / speed if planned and speed else None
-        return Progress(state, step, planned, speed, left)
+        left = (planned - step) / speed if planned and speed and converged is None else None
+        return Progress(state, step, planned, speed, left, converged=converged)
 
 
 def duration(seconds: float) -> str:

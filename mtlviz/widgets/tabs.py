@@ -60,14 +60,15 @@ class FigureTab(ipywidgets.VBox):
         super().close()
 
 
-def curves() -> FigureTab:
-    """Losses and validation curves."""
-    return FigureTab(
-        {
-            "losses": lambda log: figures.losses(analysis.losses(log)),
-            "validations": lambda log: figures.validations(analysis.validations(log)),
-        }
-    )
+def curves(*, schedule: bool = False) -> FigureTab:
+    """Losses and validation curves; for a run with a schedule also what each task did when."""
+    draws: dict[str, Draw] = {
+        "losses": lambda log: figures.losses(analysis.losses(log)),
+        "validations": lambda log: figures.validations(analysis.validations(log)),
+    }
+    if schedule:
+        draws["timeline"] = lambda log: figures.timeline(analysis.timeline(log))
+    return FigureTab(draws, wide=[name for name in draws if name == "timeline"])
 
 
 def balance() -> FigureTab:
