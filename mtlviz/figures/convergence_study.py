@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from mtlviz.figures.lines import Pen, finite, rows
 
 COLUMNS = 2  # panels side by side, also in a narrow cell
 METHOD_NAME = 24  # characters of a method's name
-PANEL, ABOVE, HEAD = 132, 26, 150  # pixels: a panel, the name above it; heading, legend and step axis together
+PANEL, ABOVE, HEAD = 132, 26, 170  # pixels: a panel, the name above it; heading, legend and step axis together
 DOT = 15  # pixels of height per task and method
 _LINE = ("step", "position", "discarded", "value", "phase", "decided")
 
@@ -47,31 +48,46 @@ def convergence_curves(
         raise FrameError(f"convergence_curves needs columns, a whole number from 1; got {columns!r}.")
     question = "Which method keeps what its tasks have learned?"
     says = "validation of each task" if show == "values" else "how far each task is below its best validation"
-    says += "; ◇ kept at convergence, thin: soft labels,<br>dotted: waits, faint: thrown away"
+    says += "<br>◇ kept at convergence; thin: soft labels;<br>dotted: waits; faint: thrown away"
     quantity = "value" if show == "values" else "behind"
     known = np.isfinite(finite(frame[quantity]))
     if not known.any():
         return theme.noted(question, says, "No validation yet.")
     frame = frame[known].assign(value=frame.loc[known, quantity])
     frame = frame.assign(decided=frame["decided"].astype("Float64").to_numpy(np.float64, na_value=np.nan))
-    methods = [name for name in theme.names(frame["method"]) if (frame["method"] == name).any()]
-    units = _units(frame)
-    blocks = list(dict.fromkeys(units))
-    columns = min(columns, len(methods))
+    cells = _cells(frame, columns)
     data: list[dict[str, Any]] = []
-    cells: list[_Cell] = []
-    for block in blocks:
-        for method in methods:
-            chosen = (units == block) & (frame["method"] == method).to_numpy()
-            number = str(len(cells) + 1) if cells else ""
-            data += _panel(frame, chosen, number, shown={trace["name"] for trace in data})
-            cells.append((block, str(method), number))
-    height = HEAD + (PANEL + ABOVE) * -(-len(methods) // columns) * len(blocks)
+    for cell in cells:
+        data += _panel(frame, cell, shown={trace["name"] for trace in data if trace["showlegend"]})
+    height = HEAD + (PANEL + ABOVE) * (cells[-1].row + 1)
     shared = theme.layout(question, says, height=height)
-    return theme.figure(data, shared | _panels(frame, cells, columns, height, show, len(methods)))
+    return theme.figure(data, shared | _panels(frame, cells, height, show))
 
 
-_Cell = tuple[str, str, str]  # unit, method, number of its axes
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A panel: what its rows are, and where it stands; `number` is that of its axes."""
+
+    unit: str
+    method: object
+    row: int
+    column: int
+    number: str
+
+
+def _cells(frame: pd.DataFrame, columns: int) -> list[_Cell]:
+    """Return the panels, a block of them per unit, from left to right and top to bottom."""
+    units, method = _units(frame), frame["method"].astype(object).to_numpy()
+    cells: list[_Cell] = []
+    row = 0
+    for unit in dict.fromkeys(units):
+        some = [name for name in theme.names(frame["method"]) if ((method == name) & (units == unit)).any()]
+        wide = min(columns, len(some))
+        for index, name in enumerate(some):
+            number = str(len(cells) + 1) if cells else ""
+            cells.append(_Cell(str(unit), name, row + index // wide, index % wide, number))
+        row += -(-len(some) // wide)
+    return cells
 
 
 def _units(frame: pd.DataFrame) -> np.ndarray:
@@ -79,58 +95,58 @@ def _units(frame: pd.DataFrame) -> np.ndarray:
     return np.where(frame["direction"] == "max", "validation", frame["metric"].astype(str))
 
 
-def _panel(frame: pd.DataFrame, chosen: np.ndarray, number: str, *, shown: set[str]) -> list[dict[str, Any]]:
+def _panel(frame: pd.DataFrame, cell: _Cell, *, shown: set[str]) -> list[dict[str, Any]]:
     """Return the traces of a panel; a task stands in the legend once."""
     names = theme.short_names(theme.names(frame["task"]))
     places = theme.places(frame["task"])
+    chosen = (_units(frame) == cell.unit) & (frame["method"] == cell.method).to_numpy()
+    axes = {"xaxis": f"x{cell.number}", "yaxis": f"y{cell.number}"}
     traces: list[dict[str, Any]] = []
     for index in np.unique(places[chosen]):
         pen = Pen(names[index], theme.colour(index), theme.dash(index), 1.6)
         group = branches(rows(frame, _LINE, chosen & (places == index)), pen, over="step", crowded=True)
         drawn = [trace for trace in group if len(trace["x"])]
         for trace in drawn:
-            trace["showlegend"] = False
-            trace["mode"] = trace["mode"] if len(trace["x"]) == 1 or "text" in trace else "lines"
+            if "text" not in trace and len(trace["x"]) > 1:
+                trace["mode"] = "lines"
+            trace |= {"showlegend": False, "legendrank": 1000 + int(index)}
             trace["hovertemplate"] = f"{pen.name}<br>{trace['hovertemplate']}<extra></extra>"
         if drawn and pen.name not in shown:
-            max(drawn, key=lambda trace: trace.get("opacity", 1.0))["showlegend"] = True  # the first that is not faint
-        traces += [trace | {"xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in drawn]
+            widest = max(drawn, key=lambda trace: (trace.get("opacity", 1.0), trace["line"]["width"]))
+            widest["showlegend"] = True
+        traces += [trace | axes for trace in drawn]
     return traces
 
 
-def _panels(
-    frame: pd.DataFrame, cells: Sequence[_Cell], columns: int, height: int, show: str, methods: int
-) -> dict[str, Any]:
-    """Return the axes of the panels, from left to right and top to bottom, and the methods' names above them."""
-    per_block = -(-methods // columns)
-    down = per_block * (len(cells) // methods)
+def _panels(frame: pd.DataFrame, cells: Sequence[_Cell], height: int, show: str) -> dict[str, Any]:
+    """Return the axes of the panels, and the methods' names above them."""
+    columns, down = max(cell.column for cell in cells) + 1, cells[-1].row + 1
     between, aside = ABOVE / (height - HEAD), 0.05  # parts of the plot
     tall, wide = (1 - between * down) / down, (1 - aside * (columns - 1)) / columns
+    lowest = {cell.column: cell for cell in cells}
     layout: dict[str, Any] = {"hovermode": "closest", "annotations": []}
     first: dict[str, str] = {}
-    for index, (unit, method, number) in enumerate(cells):
-        row, column = divmod(index % methods, columns)
-        row += index // methods * per_block
-        left, bottom = column * (wide + aside), 1 - (row + 1) * (tall + between)
-        x = theme.step_axis(frame["step"]) | {"domain": [left, left + wide], "anchor": f"y{number}"}
-        y = theme.value_axis(unit if show == "values" else f"{unit}: below best")
-        y |= {"domain": [max(0.0, bottom), bottom + tall], "anchor": f"x{number}", "nticks": 5}
+    for cell in cells:
+        left, bottom = cell.column * (wide + aside), 1 - (cell.row + 1) * (tall + between)
+        x = theme.step_axis(frame["step"]) | {"domain": [left, left + wide], "anchor": f"y{cell.number}"}
+        y = theme.value_axis(cell.unit if show == "values" else f"{cell.unit}: below best")
+        y |= {"domain": [max(0.0, bottom), bottom + tall], "anchor": f"x{cell.number}", "nticks": 5}
         y["title"]["font"] = {"size": 11}
-        if index:
+        if cell.number:
             x["matches"] = "x"
-        if unit in first:
-            y["matches"] = f"y{first[unit]}"
+        if cell.unit in first:
+            y["matches"] = f"y{first[cell.unit]}"
         elif show == "behind":
-            y["range"] = _behind_range(frame[_units(frame) == unit])
-        first.setdefault(unit, number)
-        if index % methods + columns < methods or index + methods < len(cells):
+            y["range"] = _behind_range(frame[_units(frame) == cell.unit])
+        first.setdefault(cell.unit, cell.number)
+        if lowest[cell.column] is not cell:
             x |= {"showticklabels": False, "title": {"text": ""}}
-        if column:
+        if cell.column:
             y |= {"showticklabels": False, "title": {"text": ""}}
-        layout |= {f"xaxis{number}": x, f"yaxis{number}": y}
-        place = {"x": 0, "xref": f"x{number} domain", "y": 1, "yref": f"y{number} domain", "xanchor": "left"}
+        layout |= {f"xaxis{cell.number}": x, f"yaxis{cell.number}": y}
+        place = {"x": 0, "xref": f"x{cell.number} domain", "y": 1, "yref": f"y{cell.number} domain", "xanchor": "left"}
         look = {"yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
-        layout["annotations"].append(place | look | {"text": f"<b>{theme.literal(method, METHOD_NAME)}</b>"})
+        layout["annotations"].append(place | look | {"text": f"<b>{theme.literal(cell.method, METHOD_NAME)}</b>"})
     return layout
 
 
