@@ -59,6 +59,7 @@ class Aggregator(Method, ABC, abstract=True):
     measure "outside_span" says how much of the direction's length no weights explain.
     """
 
+    leaves_out: bool = False  # whether it balances the present tasks alone, also where others have gradients
     moves: bool = False  # whether it steps the shared parameters itself: θ ← θ − lr · direction, no optimizer
 
     @abstractmethod

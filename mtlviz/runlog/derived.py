@@ -118,6 +118,18 @@ def updates(weights: Floats, upper: Floats) -> tuple[Floats, Floats]:
         return shares, np.sqrt(total)
 
 
+def with_held(weights: Floats, present: Flags, held: Flags) -> Floats:
+    """Weights (..., T) in which the tasks that are held get the mean of those that are balanced; 0 where absent.
+
+    present, held: (..., T); a task that learns from soft labels is held, so long as some present task is not: `weights`
+    are those of the present tasks that are not held, and where there is none they stay as they are.
+    """
+    learning, held = present & ~held, present & held
+    count = learning.sum(axis=-1, keepdims=True)
+    mean = np.where(learning, weights, 0.0).sum(axis=-1, keepdims=True) / np.maximum(count, 1)
+    return np.where(held & (count > 0), mean, np.where(present, weights, 0.0))
+
+
 def discarded(step: Integers, position: Integers, rewinds: tuple[Integers, Integers]) -> Flags:
     """Which rows (n,) a rewind threw away: those up to its step whose position lies after the one it went back to.
 

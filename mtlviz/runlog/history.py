@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mtlviz.errors import RunLogError
 from mtlviz.runlog import arguments, derived
 from mtlviz.runlog.info import RunInfo, TaskInfo
-from mtlviz.runlog.records import Floats, Integers
+from mtlviz.runlog.records import PHASES, Floats, Integers
 from mtlviz.runlog.store import Store
 
 if TYPE_CHECKING:  # pandas takes 0.5 s to import, which a log that is only written never needs
@@ -90,6 +90,11 @@ class History:
         store = self._now()
         table = store["steps"]
         return derived.discarded(table["step"], table["position"], frames.rewinds(store))
+
+    @property
+    def held(self) -> derived.Flags:
+        """(S, T) whether the task learns from soft labels, so that the weighting balances the others."""
+        return self._now()["steps"]["phases"] == PHASES.index("distilled")
 
     @property
     def losses(self) -> Floats:

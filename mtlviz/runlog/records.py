@@ -76,7 +76,12 @@ class Event:
     - "stop", "finish": it ended before its last planned update, or with it;
     - "nonfinite": the task's loss or gradient became NaN or infinite, which ended the run;
     - "error": an exception ended the run; detail has its "type", "message" and "traceback";
-    - "rewind": the parameters are again those of position p, detail={"to": p}: later positions were thrown away.
+    - "convergence": the task's validations stopped improving; detail tells its "best", and the "best_step" and
+      "best_position" of it;
+    - "rewind": the parameters are again those of position p, detail={"to": p}: later positions were thrown away;
+    - "distillation": from here on the task learns from soft labels;
+    - "task_added": the task begins to learn;
+    - "step_cap": the run did all the steps it may before every task had converged.
 
     Args:
         step: updates done before it, from 0; may not go back.

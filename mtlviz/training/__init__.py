@@ -1,6 +1,7 @@
-"""Training: a generator of records, and the same in the background."""
+"""Training: a generator of records, the same in the background, and the schedules in which tasks converge."""
 
 from mtlviz.training.loop import Training, train
 from mtlviz.training.run import Run, start
+from mtlviz.training.schedules import BornAgain, Continual, Joint, Sequential
 
-__all__ = ["Run", "Training", "start", "train"]
+__all__ = ["BornAgain", "Continual", "Joint", "Run", "Sequential", "Training", "start", "train"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 
 from mtlviz.errors import WeightingError
 from mtlviz.gradients.aggregator import Aggregator, Combined, StepView
+from mtlviz.runlog import derived
 from mtlviz.runlog.records import Floats
 from mtlviz.weighting import Method, Weighting
+from mtlviz.weighting.kernels import Mask
 
 Function = Callable[[Floats, Floats], Floats]
 
@@ -21,12 +24,46 @@ def method_name(method: Method | Function) -> str:
     return getattr(method, "name", getattr(method, "__name__", repr(method)))
 
 
-def combination(method: Method | Function, view: StepView, *, step: int, tasks: Sequence[str]) -> Combined:
+def combination(
+    method: Method | Function, view: StepView, *, step: int, tasks: Sequence[str], held: Mask | None = None
+) -> Combined:
     """The checked weights (T,) of a step, 0 where a task is absent, and the direction where it is not Jᵀw.
+
+    held: (T,) tasks that are to stay as they are. The method balances the others, as though these were absent, and they
+    get the mean of those weights: their gradients vanish, which a method such as MGDA would take for an optimum. Where
+    every present task is held, the method balances them all; so does, always, an aggregator that cannot leave one out.
 
     Raises: WeightingError naming the method and the step for losses that the method cannot take, and for weights
     nobody can use. An exception of the user's own code passes, with a note that names them.
     """
+    if held is None or not (held & view.present).any() or (isinstance(method, Aggregator) and not method.leaves_out):
+        return _balanced(method, view, step=step, tasks=tasks)
+    if not (view.present & ~held).any():
+        return _balanced(method, view, step=step, tasks=tasks)
+    learning = _balanced(method, _without(view, held), step=step, tasks=tasks)
+    weights = derived.with_held(learning.weights, view.present, held)
+    direction = learning.direction
+    if direction is not None:
+        extra = torch.from_numpy(np.where(held, weights, 0.0)).to(direction)
+        direction = direction + extra @ view.gradients.jacobian.to(direction)
+    return Combined(weights, direction)
+
+
+def _without(view: StepView, held: Mask) -> StepView:
+    """The view in which some tasks are absent."""
+    losses, gramian = view.losses.copy(), view.gramian.copy()
+    representation = None if view.representation is None else view.representation.copy()
+    losses[held] = np.nan
+    for matrix in (gramian, representation):
+        if matrix is not None:
+            matrix[held, :] = np.nan
+            matrix[:, held] = np.nan
+    present = view.present & ~held
+    return replace(view, losses=losses, gramian=gramian, representation=representation, present=present)
+
+
+def _balanced(method: Method | Function, view: StepView, *, step: int, tasks: Sequence[str]) -> Combined:
+    """What the method makes of the tasks that are present, checked."""
     name = method_name(method)
     if isinstance(method, Weighting) and method.positive:
         _check_positive(name, view, step, tasks)

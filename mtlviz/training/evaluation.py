@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtlviz.data.problem import Problem
 from mtlviz.data.splits import Split
 from mtlviz.errors import NonFiniteError, ProblemError
 from mtlviz.models.shared_trunk import SharedTrunk, evaluating
@@ -36,6 +38,28 @@ def evaluation(
                     outputs[task.name].append(_array(squeezed(model.output(task.name, z[batch.rows[task.name]]), y)))
                     targets[task.name].append(_array(y))
     return {task.name: _value(task, outputs[task.name], targets[task.name], split.name, step) for task in tasks}
+
+
+def validation(model: SharedTrunk, problem: Problem, device: torch.device, *, step: int) -> dict[str, float]:
+    """The metric of each task on the split on which it is monitored, "validation" unless the problem says another.
+
+    Raises: as `evaluation`.
+    """
+    values: dict[str, float] = {}
+    for split in (problem.train, problem.validation, problem.test):
+        if split is not None:
+            own = [task for task in problem.tasks if problem.monitor.get(task.name, "validation") == split.name]
+            if own:
+                values |= evaluation(model, own, _needed(split, own), device, step=step)
+    return {task.name: values[task.name] for task in problem.tasks if task.name in values}
+
+
+def _needed(split: Split, tasks: Sequence[Task]) -> Split:
+    """The split without the sources of other tasks."""
+    names = {task.name for task in tasks}
+    if split.shared is not None:
+        return split
+    return replace(split, by_task={name: source for name, source in split.by_task.items() if name in names})
 
 
 def _array(values: torch.Tensor) -> NDArray[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.gradients.shared import SharedGradients, TaskGradients
@@ -12,8 +14,17 @@ from mtlviz.randomness import derived_seed, seeded
 class FurtherBatches:
     """Draws and differentiates batches of its own at each step that asks; nothing is made before the first."""
 
-    def __init__(self, model: SharedTrunk, problem: Problem, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: SharedTrunk,
+        problem: Problem,
+        *,
+        batch_size: int,
+        seed: int,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         self._model, self._problem, self._batch_size, self._seed = model, problem, batch_size, seed
+        self._shares = shares
         self._samplers: list[BatchSampler] = []
         self._engine: SharedGradients | None = None
         self._step, self._drawn = 0, 0
@@ -24,7 +35,11 @@ class FurtherBatches:
             self._step, self._drawn = step, 0
         if self._drawn == len(self._samplers):
             seed = derived_seed(self._seed, self._drawn)
-            self._samplers.append(BatchSampler(self._problem.train, batch_size=self._batch_size, seed=seed))
+            train, sampling = self._problem.train, self._problem.sampling
+            sampler = BatchSampler(train, batch_size=self._batch_size, seed=seed, sampling=sampling)
+            if self._shares is not None:
+                sampler.set_shares(1, self._shares)
+            self._samplers.append(sampler)
         if self._engine is None:
             self._engine = SharedGradients(self._model, self._problem.tasks)
         sampler, device = self._samplers[self._drawn], self._engine.parameters[0].device

@@ -19,6 +19,7 @@ from mtlviz.gradients.shared import SharedGradients
 from mtlviz.models.shared_trunk import SharedTrunk, evaluating
 from mtlviz.randomness import seeded
 from mtlviz.runlog.records import Floats
+from mtlviz.training.combining import method_name
 from mtlviz.weighting import Method, Weighting, named
 from mtlviz.weighting.notice import compiling
 
@@ -177,3 +178,19 @@ def scheduler_of(
     if isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise ValueError("ReduceLROnPlateau needs one metric to watch, and every task has its own; choose another")
     return made
+
+
+def run_config(
+    weighting: Method | Function,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+) -> dict[str, Any]:
+    """What the run log remembers of these parts, as they are before the first update."""
+    group = optimizer.param_groups[0]
+    return {
+        "weighting": method_name(weighting),
+        "weighting_settings": weighting.settings() if isinstance(weighting, Method) else {},
+        "optimizer": type(optimizer).__name__,
+        "learning_rate": float(group["lr"]),
+        "scheduler": type(scheduler).__name__ if scheduler is not None else None,
+    }

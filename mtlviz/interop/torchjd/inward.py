@@ -67,6 +67,9 @@ def _reads(weighting: Any) -> str:
     )
 
 
+_NUMBERS = (bool, int, float, str, type(None), torch.Tensor, np.ndarray)  # what a state may be made of
+
+
 class _Adapted(Aggregator, abstract=True):
     """What the adapters share: random numbers of the step's own, a state to forget, and tasks that are away."""
 
@@ -86,6 +89,29 @@ class _Adapted(Aggregator, abstract=True):
         self._seed, self._calls = seed, 0
         for part in self._stateful:
             part.reset()
+
+    @property
+    def leaves_out(self) -> bool:  # type: ignore[override]
+        """Whether it balances the present tasks alone: one with a state per task cannot."""
+        return not self._stateful
+
+    def state_dict(self) -> dict[str, Any]:
+        """The object's own state, also numbers that it keeps as plain attributes, and how often it was asked."""
+        own = {
+            name: {key: copy.deepcopy(value) for key, value in vars(part).items() if isinstance(value, _NUMBERS)}
+            for name, part in self.given.named_modules()
+        }
+        return {"method": self.name, "calls": self._calls, "module": self.given.state_dict(), "attributes": own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state_dict`. Raises: WeightingError for the state of another method."""
+        if state.get("method") != self.name:
+            raise WeightingError(f"{self.name} cannot go on from the state of {state.get('method')!r}")
+        self._calls = int(state["calls"])
+        self.given.load_state_dict(state["module"])
+        for name, part in self.given.named_modules():
+            for key, value in state["attributes"][name].items():
+                setattr(part, key, copy.deepcopy(value))
 
     def _call(self, view: StepView, statistic: torch.Tensor) -> torch.Tensor:
         """What the object says of its statistic."""
