@@ -23,7 +23,6 @@ from mtlviz.errors import RunLogError
 from mtlviz.figures import theme
 from mtlviz.runlog import RunLog
 
-LEARNS_FROM = {"supervised": "true labels", "distilled": "soft labels", "waiting": "waits"}
 MOST_EVENTS = 200
 HEADING = 40  # pixels that a heading takes inside a figure
 NOTE = 96  # pixels for a note in place of a figure
@@ -152,7 +151,7 @@ def _task_table(table: pd.DataFrame, *, schedule: bool) -> str:
         "Samples / step",
         "Train samples",
     )
-    heads += ("Converged at step", "Learns from") if schedule else ()
+    heads += ("Converged at step",) if schedule else ()
     head = "".join(f"<th{' class=text' if i < 2 else ''}>{name}</th>" for i, name in enumerate(heads))
     rows = []
     row: Any  # a named tuple of the columns
@@ -172,7 +171,7 @@ def _task_table(table: pd.DataFrame, *, schedule: bool) -> str:
             _count(row.train_samples),
         )
         if schedule:
-            cells += (_count(row.converged), LEARNS_FROM.get(str(row.phase), "–"))
+            cells += (_count(row.converged),)
         name = f'<td class="text task">{_swatch(index)}{html.escape(str(row.task))}</td>'
         metric = f'<td class="text wrap">{html.escape(str(row.metric))} {arrow}{other}</td>'
         rows.append(f"<tr>{name}{metric}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")

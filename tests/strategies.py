@@ -8,8 +8,10 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from mtlviz.convergence import Rule
 from mtlviz.runlog import PHASES, Event, Measure, Record, RunInfo, Step, TaskInfo, Validation
 from mtlviz.runlog.records import Floats
+from tests.analysis.scheduled import scheduled_info, scheduled_records
 
 # A busy machine must not turn a right answer into a failure.
 settings.register_profile("mtlviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -182,3 +184,25 @@ def streams(
     """A run info and a stream of up to `most` records of that run, in an order in which a log takes them."""
     info, clock = draw(run_infos(tasks=tasks, layers=layers)), Clock()
     return info, [draw(records(info, clock)) for _ in range(draw(st.integers(0, most)))]
+
+
+@st.composite
+def scheduled_streams(draw: st.DrawFn, *, tasks: tuple[int, int] = (1, 4)) -> tuple[RunInfo, list[Record]]:
+    """A run info and the records of a run with a schedule, with rewinds: few values, so that ties and NaN abound."""
+    names = [f"t{i}" for i in range(draw(st.integers(*tasks)))]
+    rule = Rule.of(
+        [TaskInfo(name, "", draw(st.sampled_from(["max", "min"]))) for name in names],
+        patience={name: draw(st.integers(1, 4)) for name in names},
+        min_delta=draw(st.sampled_from([0.0, 0.0, 1.0])),
+        order=draw(st.none() | st.permutations(names)),
+        distils=draw(st.booleans()),
+    )
+    every, seed, missing = draw(st.integers(1, 3)), draw(seeds), draw(st.sampled_from([0.0, 0.3]))
+
+    def value(task: str, position: int, phase: str, rewinds: int) -> float:
+        rng = np.random.default_rng([seed, names.index(task), position, rewinds])
+        return float("nan") if rng.random() < missing else float(rng.integers(0, 6))
+
+    info = scheduled_info(names, rule, every=every)
+    silent = draw(st.sampled_from([[], [], names[:1]]))
+    return info, list(scheduled_records(info, rule, value, every=every, most=draw(st.integers(0, 50)), silent=silent))
