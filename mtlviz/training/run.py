@@ -8,6 +8,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Generator
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -17,10 +18,13 @@ import torch
 from mtlviz.data.problem import Problem
 from mtlviz.errors import RunLogError
 from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.runlog import arguments
 from mtlviz.runlog.log import RunLog
 from mtlviz.runlog.records import Event
 from mtlviz.training.loop import Training, train
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike
+from mtlviz.training.resuming import begun, keep_checkpoints, resumed
+from mtlviz.training.schedules import Schedule
 
 _ALIVE: weakref.WeakSet[Run] = weakref.WeakSet()
 
@@ -30,20 +34,27 @@ def start(
     *,
     log: str | PathLike[str] | RunLog | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     weighting: WeightingLike = "equal",
-    steps: int = 2000,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
     optimizer: MakeOptimizer | None = None,
     scheduler: MakeScheduler | None = None,
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    validate_every: int = 100,
+    validate_every: int | None = None,
     layers_every: int = 10,
 ) -> Run:
     """Starts `train` in a background thread that writes a run log, and returns at once.
 
     log: the folder of the run, a writable `RunLog`, or None to keep the run in memory. overwrite: replace the run that
-    is in the folder. Everything else: see `mtlviz.train`.
+    is in the folder. resume: go on with the run that is in the folder and was killed, stopped or failed, from its
+    newest checkpoint; where there is none, begin it. Everything else: see `mtlviz.train`.
+
+    A run with a folder keeps checkpoints: one at each validation, of which each task's best and the newest stay. One
+    that is resumed on the CPU ends with the very parameters, rows and events (but for their `time`) of one that nobody
+    killed, unless its data are a DataLoader or its functions (weighting, losses, optimizer) keep state of their own.
 
     A script should call `run.wait()`, since the thread ends with the program.
 
@@ -51,12 +62,20 @@ def start(
     generator while a run goes on can change the run's dropout, so give it a `torch.Generator`.
 
     Raises: what `train` raises on the way in; RunLogError for a folder that holds something or cannot be written, or a
-    log of other tasks or with steps in it; ValueError for `overwrite` with a log that is open already.
+    log of other tasks or with steps in it, or where the run to resume has other settings or no checkpoint; ValueError
+    for `overwrite` or `resume` with a log that is open already, both at once, or `resume` without a folder.
     """
-    training = train(
+    if resume and (overwrite or log is None or isinstance(log, RunLog)):
+        raise ValueError(
+            "resume=True goes on with the run in a folder: give log=<its folder>, and no overwrite=True, which would "
+            "replace it"
+        )
+    make = partial(
+        train,
         problem,
         weighting=weighting,
         steps=steps,
+        schedule=schedule,
         optimizer=optimizer,
         scheduler=scheduler,
         batch_size=batch_size,
@@ -65,18 +84,25 @@ def start(
         validate_every=validate_every,
         layers_every=layers_every,
     )
-    if not isinstance(log, RunLog):
-        log = RunLog.create(log, training, overwrite=overwrite)
-    elif overwrite:
-        raise ValueError("overwrite is for a folder; the log that was given is open already")
-    return Run(training, log)
+    if isinstance(log, RunLog):
+        if overwrite:
+            raise ValueError("overwrite is for a folder; the log that was given is open already")
+        training = make()
+        keep_checkpoints(training, log)
+        return Run(training, log)
+    folder = None if log is None else arguments.path(log, "mv.start")
+    if resume and folder is not None:
+        return Run(*resumed(make, folder))
+    training = make()
+    return Run(training, begun(training, folder, overwrite=overwrite))
 
 
 class Run:
     """A training in a thread, its log, and the switches that it reads between records."""
 
     def __init__(self, training: Training, log: RunLog) -> None:
-        if not log.writable:
+        over = 0 < training.step == log.last_step and log.state == "finished"  # resumed where nothing is left to do
+        if not (log.writable or over):
             raise RunLogError(f"the log of {log.path} is open for reading only; give a folder or RunLog.create(...)")
         ours, theirs = training.run_info(), log.info
         if [t.name for t in ours.tasks] != [t.name for t in theirs.tasks] or ours.layers != theirs.layers:
@@ -84,9 +110,11 @@ class Run:
                 f"the log is of the tasks {list(log.names)} and layers {list(theirs.layers)}; this run has "
                 f"{[t.name for t in ours.tasks]} and {list(ours.layers)}. Give it a log or a folder of its own"
             )
-        if log.last_step > 0:
+        if log.last_step != training.step:
+            begins = "a run begins at" if training.step == 0 else "this training goes on from"
             raise RunLogError(
-                f"a run begins at step 0, but the log holds steps up to {log.last_step}; give it a log of its own"
+                f"{begins} step {training.step}, but the log holds steps up to {log.last_step}; "
+                "give it a log of its own"
             )
         self.training, self.log = training, log
         self._going = threading.Event()
@@ -96,7 +124,7 @@ class Run:
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._origin: TracebackType | None = None
-        self._finished = False
+        self._finished = over and not log.writable
         self._thread = threading.Thread(target=self._work, name="mtlviz training", daemon=True)
         _ALIVE.add(self)
         self._thread.start()
@@ -216,7 +244,7 @@ class Run:
             self._error, self._origin = error, error.__traceback__
 
     def _note(self, kind: str, detail: dict[str, Any] | None = None) -> None:
-        self.log.append(Event(step=self.step, position=self.step, kind=kind, detail=detail or {}))
+        self.log.append(Event(step=self.step, position=self.training.position, kind=kind, detail=detail or {}))
 
 
 @atexit.register
