@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -232,3 +233,10 @@ def test_a_loss_without_soft_labels_is_told_and_nothing_is_changed() -> None:
     with pytest.raises(ProblemError, match="task 'size': nobody knows the soft labels of <lambda>"):
         problem.distilled({"size": _soft()["size"]})
     assert problem.tasks == (task,)
+
+
+def test_a_task_alone_carries_its_own_data_only() -> None:
+    """As it is sent to the process that trains it."""
+    x, y = made_data(4000, 0)
+    problem = crossing(train={name: (x.clone(), target) for name, target in y.items()}).distilled({"size": y["size"]})
+    assert len(pickle.dumps(problem.alone("size").train)) < len(pickle.dumps(problem.alone("size"))) < 2 * 4000 * 7 * 4
