@@ -52,7 +52,7 @@ class Course:
         self.convergence = Convergence(rule)
         self.steps = whole("steps", STEPS if steps is None else steps, least=1)
         self.soft: dict[str, int] = {}  # task -> the step at which its soft labels were made
-        self._rewound_at = -1
+        self.rewound_at = -1  # the position that the last rewind went back to
         if isinstance(self.schedule, BornAgain):
             models = self.schedule.models(problem)
             self.problem = problem.distilled(
@@ -89,9 +89,9 @@ class Course:
     def warmth(self, position: int) -> float:
         """What the learning rate is multiplied by in the update to `position`."""
         updates = self.schedule.rewarm if isinstance(self.schedule, Asynchronous) else 0
-        if self._rewound_at < 0 or updates == 0:
+        if self.rewound_at < 0 or updates == 0:
             return 1.0
-        return min(1.0, (position - self._rewound_at) / (updates + 1))
+        return min(1.0, (position - self.rewound_at) / (updates + 1))
 
     def annealed(self, *, batch_size: int, seed: int) -> Annealed | None:
         """What mixes the true labels in, where the schedule wants it."""
@@ -125,10 +125,6 @@ class Course:
         """What the schedule says when the run has done all the steps that it may."""
         return self.convergence.end(step, position) if self.rewinds else []
 
-    def rewound(self, position: int) -> None:
-        """Told that the run is back at a position."""
-        self._rewound_at = position
-
     def distil(self, task: str, labels: torch.Tensor, step: int) -> None:
         """The task learns from these soft labels from now on."""
         self.problem = self.problem.distilled({task: labels})
@@ -136,13 +132,13 @@ class Course:
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values; the soft labels themselves lie in the checkpoints."""
-        own = {"phases": list(self.phases), "soft": dict(self.soft), "rewound_at": self._rewound_at}
+        own = {"phases": list(self.phases), "soft": dict(self.soft), "rewound_at": self.rewound_at}
         return own | {"convergence": self.convergence.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], checkpoints: Checkpoints | None) -> None:
         """Goes on from a `state_dict`, with soft labels from the checkpoints."""
         self.convergence.load_state_dict(state["convergence"])
-        self._rewound_at = int(state["rewound_at"])
+        self.rewound_at = int(state["rewound_at"])
         for task, step in state["soft"].items():
             assert checkpoints is not None, "soft labels lie in the checkpoints"
             self.distil(task, checkpoints.load_soft(task, step), step)

@@ -59,8 +59,8 @@ def train(
     weighting: a name of `mtlviz.weighting.METHODS`, a `Weighting` or `Aggregator` (a copy of it is used, from its
         initial state), a weighting, aggregator or scalarizer of TorchJD as it is (a copy too), or a function of your
         own, numpy float64 (losses (T,), Gramian (T, T)) -> weights (T,), which sees NaN where a task is absent.
-    steps: updates to do, 2000 unless given. With a schedule in which tasks converge: at most so many, 100 validations a
-        task unless given; an event "step_cap" says where it ended the run.
+    steps: updates to do, 2000 unless given. With a schedule in which tasks converge, at most so many, 100 validations a
+        task unless given; an event "step_cap" says that it ended the run.
     schedule: which task learns when and from what, of `mtlviz.training`: `Joint`, `Sequential`, `Continual`,
         `BornAgain`; None for all tasks from their true labels to the end. Tasks that learn from soft labels are held at
         the mean of the weights of the others, which the weighting balances among themselves.
@@ -68,12 +68,11 @@ def train(
     optimizer: parameters -> Optimizer; Adam with lr 1e-3 unless given. scheduler: optimizer -> LRScheduler, stepped
         after every update. Those that need a closure or a metric (LBFGS, ReduceLROnPlateau) are refused.
     seed: of batches and dropout; the initial parameters are the problem's own.
-    validate_every: updates between validations, 100 unless given; there is one before the first update and after the last.
+    validate_every: updates between validations, 100 unless given; also before the first update and after the last.
     layers_every: updates between recorded Gramians of the single layers; 0 for none.
 
-    What is recorded never changes what is computed. Raises, here: ProblemError, WeightingError, ValueError for numbers
-    out of range. Raises, while training: NonFiniteError for a loss or gradient that is NaN or infinite, WeightingError
-    for weights nobody can use, ProblemError for data that does not fit.
+    What is recorded never changes what is computed. Raises, here: ProblemError, WeightingError, ValueError for what does
+    not fit. While training: NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
     """
     return Training(
         problem,
@@ -141,9 +140,8 @@ class Training(Iterator[Record]):
         )
         self.checkpoints = checkpoints if checkpoints is not None or not self.course.rewinds else InMemory()
         self.step = self.position = 0
-        self._finished = self._resumed = False
+        self._finished, self._resumed, self._began = False, False, 0.0
         self._records = self._run()
-        self._began = 0.0
 
     @property
     def sampler(self) -> BatchSampler:
@@ -171,7 +169,7 @@ class Training(Iterator[Record]):
         return self.problem.run_info(own | self.course.config() | dict(config or {}))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, tensors and plain values, not copied; right after a validation round."""
+        """All that the rest of the run depends on, not copied; whole only right after a round of validations."""
         method = self.weighting.state_dict() if isinstance(self.weighting, (Weighting, Aggregator)) else None
         return {
             "step": self.step,
@@ -187,7 +185,7 @@ class Training(Iterator[Record]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state_dict` of the same training, with the soft labels of its checkpoints, before any record."""
+        """Goes on from a `state_dict` of the same training, with the soft labels in its `checkpoints`."""
         self.course.load_state_dict(state, self.checkpoints)
         self._learn()
         self._restore(state)
@@ -275,7 +273,7 @@ class Training(Iterator[Record]):
         if signal.kind == "rewind":
             assert self.checkpoints is not None, "a run that rewinds keeps checkpoints"
             self._restore(self.checkpoints.load(signal.detail["step"]))
-            self.course.rewound(self.position)
+            self.course.rewound_at = self.position
         elif signal.kind == "distillation":
             assert self.checkpoints is not None
             assert signal.task is not None
@@ -288,8 +286,7 @@ class Training(Iterator[Record]):
             yield Event(*signal)
         if self.problem.test is not None:
             values = evaluation(self.model, self.problem.tasks, self.problem.test, self.device, step=self.step)
-            for task, value in values.items():
-                yield Measure(step=self.step, name="test", task=task, value=value)
+            yield from (Measure(step=self.step, name="test", task=task, value=v) for task, v in values.items())
         yield Event(step=self.step, position=self.position, kind="finish")
         self._finished = True
         self._save()
