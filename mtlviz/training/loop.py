@@ -71,8 +71,8 @@ def train(
     validate_every: updates between validations, 100 unless given; also before the first update and after the last.
     layers_every: updates between recorded Gramians of the single layers; 0 for none.
 
-    What is recorded never changes what is computed. Raises, here: ProblemError, WeightingError, ValueError for what does
-    not fit. While training: NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
+    What is recorded never changes what is computed. Raises: ProblemError, WeightingError or ValueError for what does not
+    fit; while training, NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
     """
     return Training(
         problem,
@@ -113,9 +113,7 @@ class Training(Iterator[Record]):
     ) -> None:
         if not isinstance(problem, Problem):
             raise ProblemError(f"train needs an mtlviz.Problem, got {type(problem).__name__}: {problem!r}")
-        self.problem = problem
-        self.seed = whole("seed", seed, least=0)
-        self.device = usable_device(device)
+        self.problem, self.seed, self.device = problem, whole("seed", seed, least=0), usable_device(device)
         self.course = Course(problem, schedule, steps=steps, validate_every=validate_every, device=self.device)
         self.steps, self.validate_every = self.course.steps, self.course.validate_every
         sampler = self._sampler(problem, batch_size)
