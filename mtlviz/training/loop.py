@@ -71,8 +71,8 @@ def train(
     validate_every: updates between validations, 100 unless given; also before the first update and after the last.
     layers_every: updates between recorded Gramians of the single layers; 0 for none.
 
-    What is recorded never changes what is computed. Raises: ProblemError, WeightingError or ValueError for what does not
-    fit; while training, NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
+    What is recorded never changes what is computed. Raises: ProblemError, WeightingError or ValueError for what does
+    not fit; while training, NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
     """
     return Training(
         problem,
