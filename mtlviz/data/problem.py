@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mtlviz.data.proportional import Proportional
-from mtlviz.data.soft_targets import rows_of, softened
+from mtlviz.data.soft_targets import softened
 from mtlviz.data.splits import Split, TensorRows, paired, split_of
 from mtlviz.errors import ProblemError, unknown
 from mtlviz.models.shared_trunk import SharedTrunk, linear_heads
@@ -149,13 +149,6 @@ class Problem:
         soft = [(task, torch.as_tensor(labels[task.name]).detach()) for task in distilled.tasks if task.name in labels]
         distilled.train = softened(self.train, self._true, soft)
         return distilled
-
-    def check_rows(self, task: str) -> None:
-        """Raises: ProblemError where the rows of a task can have no soft labels: a DataLoader's, an unknown task's."""
-        names = [known.name for known in self.tasks]
-        if task not in names:
-            raise ProblemError(unknown("task", task, names))
-        rows_of(self._true, task)
 
     def _settings(self) -> dict[str, Any]:
         """What of the problem decides a run's numbers beside its parts, for the log's configuration."""

@@ -65,7 +65,7 @@ def softened(split: Split, true: Split, labels: Sequence[tuple[Task, torch.Tenso
     return replace(split, shared=SoftRows(true.shared, tasks, known))
 
 
-def rows_of(split: Split, task: str) -> Rows:
+def _rows_of(split: Split, task: str) -> Rows:
     """The rows that a task is trained on. Raises: ProblemError for data in a DataLoader."""
     source: Source = split.shared if split.shared is not None else split.by_task[task]
     if isinstance(source, DataLoader):
@@ -84,7 +84,7 @@ def _of_one(source: Source, task: Task, soft: torch.Tensor) -> Source:
 
 
 def _check(true: Split, task: Task, soft: torch.Tensor) -> None:
-    rows = rows_of(true, task.name)
+    rows = _rows_of(true, task.name)
     came = f"task {task.name!r}: its soft labels {tuple(soft.shape)} {str(soft.dtype).removeprefix('torch.')}"
     if not soft.is_floating_point() or soft.dim() == 0:
         raise ProblemError(f"{came} must be floats (N, ...)")

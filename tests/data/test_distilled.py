@@ -217,14 +217,9 @@ def test_rows_of_a_loader_can_have_no_soft_labels() -> None:
     problem = _loader()
     with pytest.raises(ProblemError, match="data of task 'rare' come in a DataLoader"):
         problem.distilled({"rare": _soft()["rare"]})
-    with pytest.raises(ProblemError, match="data of task 'rare' come in a DataLoader"):
-        problem.check_rows("rare")
-    problem.check_rows("kind")
-    with pytest.raises(ProblemError, match="unknown task 'kid'; did you mean 'kind'"):
-        problem.check_rows("kid")
     shared = crossing(train=DataLoader(Shared(*_data()), batch_size=8))
     with pytest.raises(ProblemError, match="come in a DataLoader"):
-        shared.check_rows("kind")
+        shared.distilled({"kind": _soft()["kind"]})
 
 
 def test_a_loss_without_soft_labels_is_told_and_nothing_is_changed() -> None:
