@@ -25,8 +25,9 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-sample: .venv/ready  ## record data_samples/run_digits anew
+sample: .venv/ready  ## make data_samples anew: the run and the listings
 	$(BIN)/python data_samples/record.py
+	$(BIN)/python data_samples/listings.py
 
 soak: .venv/ready chromium  ## the long tests
 	$(BIN)/python -m pytest -m soak

@@ -20,7 +20,7 @@ PAIRS: Mapping[str, Mapping[str, float]] = {
         **{"sibling": 0.15, "rival": 0.1, "stranger": 0.05},
     },
     "pd_1": {"pack": 0.2, "size": 0.15, "both": 0.05, "near": 0.15, "far": 0.15, "sibling": 0.2, "rival": 0.1},
-    "pd_2": {"near": 0.4, "far": 0.2, "pack": 0.1, "size": 0.1, "sibling": 0.15, "rival": 0.05},
+    "pd_2": {"near": 0.2, "far": 0.2, "pack": 0.15, "size": 0.15, "sibling": 0.2, "rival": 0.1},
     "var": {
         **{"near": 0.1, "far": 0.1, "pack": 0.1, "size": 0.1, "both": 0.05},
         **{"same": 0.1, "sibling": 0.25, "rival": 0.15, "stranger": 0.05},
@@ -30,7 +30,7 @@ PAIRS: Mapping[str, Mapping[str, float]] = {
 POSITIVE = {
     "dedup": {"same"},
     "pd_1": {"pack", "size", "both"},
-    "pd_2": {"near"},
+    "pd_2": {"near", "far"},
     "var": {"near", "far", "pack", "size", "both"},
 }
 _VARIANTS = {"near": (0, 1), "far": (0, 2), "pack": (0, 3), "size": (0, 4), "both": (3, 4)}

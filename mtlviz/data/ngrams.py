@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BUCKETS = 4096  # ids 0 to 4095; 0 is padding
-LENGTH = 96  # n-grams that are kept of a listing
+LENGTH = 64  # n-grams that are kept of a listing
 _CHUNK = 1024  # listings that are compared at a time
 
 

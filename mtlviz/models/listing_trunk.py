@@ -12,10 +12,15 @@ class ListingTrunk(nn.Module):
     The bags are the n-grams that only the first listing has, those that only the second has, and those of both; a
     single listing is all in the first. Ids are whole numbers 0 to buckets − 1; 0 is padding and counts for nothing.
     With a, b and c the sums of the embeddings in the three bags, the layers see [a + b, |a − b|, c, a · b].
+
+    dropped: the share of the n-grams that is left out at random while training.
     """
 
-    def __init__(self, *, buckets: int, width: int = 32, hidden: int = 128, features: int = 64) -> None:
+    def __init__(
+        self, *, buckets: int, width: int = 24, hidden: int = 128, features: int = 64, dropped: float = 0.1
+    ) -> None:
         super().__init__()
+        self.dropped = dropped
         self.bag = nn.EmbeddingBag(buckets, width, mode="sum", padding_idx=0)
         self.linear1 = nn.Linear(4 * width, hidden)
         self.linear2 = nn.Linear(hidden, features)
@@ -25,6 +30,8 @@ class ListingTrunk(nn.Module):
 
     def forward(self, bags: torch.Tensor) -> torch.Tensor:
         """Features (B, features) of bags (B, 3, L)."""
+        if self.training and self.dropped:
+            bags = bags * (torch.rand(bags.shape, device=bags.device) >= self.dropped)
         count, sides, length = bags.shape
         a, b, c = self.bag(bags.int().reshape(count * sides, length)).reshape(count, sides, -1).unbind(1)
         seen = torch.cat([a + b, (a - b).abs(), c, a * b], dim=1)
