@@ -99,8 +99,8 @@ class Problem:
         if not isinstance(scale, Mapping):
             raise ProblemError(f"scale must be {{task: factor}}, got {scale!r}")
         names = [task.name for task in self.tasks]
-        if unknown := [name for name in scale if name not in names]:
-            raise ProblemError(f"scale for unknown tasks {unknown}; the tasks are {names}")
+        if strangers := [name for name in scale if name not in names]:
+            raise ProblemError(f"scale for unknown tasks {strangers}; the tasks are {names}")
         factors = [replace(task, scale=scale.get(task.name, 1.0)).scale for task in self.tasks]  # checked by Task
         scaled = copy.copy(self)
         scaled.tasks = tuple(replace(t, scale=t.scale * c) for t, c in zip(self.tasks, factors, strict=True))
@@ -224,8 +224,8 @@ def _heads(
         raise ProblemError(f"heads must be {{task: module}}, got {type(given).__name__}")
     given = dict(given or {})
     names = [task.name for task in tasks]
-    if unknown := [name for name in given if name not in names]:
-        raise ProblemError(f"heads for unknown tasks {unknown}; the tasks are {names}")
+    if strangers := [name for name in given if name not in names]:
+        raise ProblemError(f"heads for unknown tasks {strangers}; the tasks are {names}")
     for name, head in given.items():
         if not isinstance(head, nn.Module):
             raise ProblemError(f"the head of {name!r} must be an nn.Module, got {type(head).__name__}")
