@@ -34,7 +34,7 @@ def timeline(frame: pd.DataFrame) -> go.Figure:
     Raises:
         FrameError: a column is missing.
     """
-    question = "When did each task converge, and what was thrown away?"
+    question = "When did each task converge, at what cost?"
     says = "what each task learned from; ◆ converged, and went back to its best ◀"
     columns = ("task", "kind", "phase", "step_first", "step_last", "position_first", "position_last", "discarded")
     needed(frame, (*columns, "value"), "timeline")

@@ -18,6 +18,8 @@ from mtlviz.runlog import Event
 from mtlviz.widgets import tabs
 from mtlviz.widgets.picture import WIDTH, composed
 from mtlviz.widgets.progress import Progress, Speedometer, duration, failure
+from tests.analysis.runs import hand
+from tests.analysis.scheduled import scheduled_run
 from tests.problems import crossing
 
 SAMPLE = Path(__file__).parents[2] / "data_samples" / "run_digits"
@@ -146,6 +148,17 @@ def test_the_slider_stays_where_the_user_puts_it_and_else_follows() -> None:
         dashboard.close()
 
 
+def test_only_a_run_with_a_schedule_shows_a_timeline_and_says_who_has_converged() -> None:
+    for log, names in ((scheduled_run(), ["losses", "validations", "timeline"]), (hand(), ["losses", "validations"])):
+        dashboard = mv.dashboard(log)
+        try:
+            assert list(dashboard.curves.views) == names
+            _seen(dashboard, lambda shown=dashboard: all(view._newest for view in shown.curves.views.values()))
+            assert ("3 of 3 tasks converged" in dashboard.progress.text()) == ("timeline" in names)
+        finally:
+            dashboard.close()
+
+
 @pytest.mark.parametrize("wrong", [7, None, crossing(), object()])
 def test_what_cannot_be_shown_is_named(wrong: object) -> None:
     with pytest.raises(MtlvizError, match="a Run, a RunLog or the folder of a run; got"):
@@ -176,6 +189,15 @@ def test_status_text_by_hand() -> None:
         Progress("running", 1234, 20000, 85.4, 8.2).text() == "running · step 1,234 of 20,000 · 85 steps/s · 8 s left"
     )
     assert Progress("running", 3, None, 0.25).text() == "running · step 3 · 0.25 steps/s"
+    waits = Progress("running", 300, 25000, 20.0, converged=(2, 5))
+    assert waits.text() == "running · step 300 of at most 25,000 · 2 of 5 tasks converged · 20 steps/s"
+    assert [p.share for p in (waits, Progress("running", 5, 10, None), Progress("running", 5, None, None))] == [
+        0.4,
+        0.5,
+        None,
+    ]
+    followed = Speedometer().reading("paused", 300, 1.0, 25000, (2, 5))
+    assert (followed.converged, followed.left) == ((2, 5), None)
     assert [duration(s) for s in (0, 59.6, 125, 3725)] == ["0 s", "1 min 00 s", "2 min 05 s", "1 h 02 min"]
     assert "&lt;b&gt;" in failure("<b>", "", "")
 
