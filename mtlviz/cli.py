@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -152,6 +154,85 @@ def compare(
     print(f"\n{table.markdown()}\n\nThe runs, and the table as CSV, Markdown and LaTeX: {out}")
     if (frame["status"] == "failed").all():
         _stop("every run failed")
+
+
+@app.command()
+def study(
+    problem: Annotated[str, typer.Argument(help="listings_related, listings_diverse or digits.")],
+    methods: Annotated[str, typer.Option("--methods", "-m", help="Names, separated by commas; all.")] = "all",
+    seeds: Annotated[int, typer.Option("--seeds", help="How many: of data, initial parameters and batches.")] = 3,
+    patience: Annotated[int, typer.Option("--patience", help="Validations without gain until a task converged.")] = 3,
+    every: Annotated[int, typer.Option("--validate-every", help="Updates between validations.")] = 100,
+    steps: Annotated[
+        int | None, typer.Option("--steps", "-n", help="Updates at which a run ends at the latest.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a batch.")] = 128,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of Adam.")] = 1e-3,
+    scale: Annotated[float, typer.Option("--scale", help="Size of the listings, 1 for the whole.")] = 1.0,
+    on: Annotated[str, typer.Option("--on", help="Judge on: test or validation.")] = "test",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs/study"),
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes at once; -1 for one a core.")] = -1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train all runs anew, also the finished ones.")] = False,
+) -> None:
+    """Train a problem jointly, in sequence and with the baselines; print who gains, and who keeps what it learned."""
+    print("Loading PyTorch ...", flush=True)
+    import torch
+
+    import mtlviz as mv
+
+    torch.set_num_threads(1)  # as in demo
+    listed = {f"listings_{setup}": partial(mv.data.listings, setup, scale=scale) for setup in ("related", "diverse")}
+    problems: dict[str, Callable[..., mv.Problem]] = {"digits": mv.data.digits, **listed}
+    try:
+        if problem not in problems:
+            raise ProblemError(unknown("problem", problem, problems))
+        frame = mv.experiments.convergence_study(
+            problems[problem],
+            methods=[name.strip() for name in methods.split(",") if name.strip()],
+            seeds=seeds,
+            schedule=mv.training.Joint(patience=patience, validate_every=every),
+            steps=steps,
+            on=on,
+            batch_size=batch_size,
+            optimizer=partial(torch.optim.Adam, lr=lr),
+            folder=out,
+            jobs=jobs,
+            fresh=fresh,
+        )
+        texts = {"csv": frame.to_csv(index=False)}
+        drops = mv.experiments.convergence_drops(frame)
+        said = _said_of_drops(drops)
+        if whole := mv.experiments.study_plan.UNIFORM in set(frame["method"]):
+            table = mv.experiments.convergence_table(frame)
+            texts |= {"md": f"{table.markdown()}\n\n{said}", "tex": table.latex()}
+        for name, text in texts.items():
+            (out / f"study.{name}").write_text(text + "\n", encoding="utf-8")
+        drops.to_csv(out / "drops.csv", index=False)
+    except (MtlvizError, ValueError, OSError) as error:
+        _stop(error)
+    except KeyboardInterrupt:
+        print(f"\nmtlviz: interrupted. What is trained stays in {out}; the same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print("\n".join(["", *([table.markdown(), ""] if whole else []), said, "", f"The runs, and all of this: {out}"]))
+    if (frame["status"] == "failed").all():
+        _stop("every run failed")
+
+
+def _said_of_drops(drops: pd.DataFrame) -> str:
+    """What each method lost from best to final validation, and what of it is more than noise, as Markdown."""
+    cells = drops.assign(
+        text=_numbers(drops["drop"], "{:.2f}") + drops["more_than_noise"].map({True: " *", False: ""})
+    ).pivot(index="method", columns="task", values="text")
+    cells = cells.reindex(index=drops["method"].unique(), columns=drops["task"].unique())
+    rows = [["lost from best to final", *cells.columns], ["---"] * (cells.shape[1] + 1)]
+    rows += [[str(name), *cells.loc[name]] for name in cells.index]
+    ours = drops[(drops["method"] == "joint") | drops["method"].str.startswith("sequential")]
+    ours = ours[ours["converged"] > 0]
+    lost = ours[ours["more_than_noise"]]
+    told = "; ".join(f"{r.method}: {r.task} {r.drop:.2f}, noise {r.noise:.2f}" for r in lost.itertuples())
+    claim = f"Of {len(ours)} converged tasks in joint and sequential runs, {len(lost)} lost more than noise (*)"
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", claim + (f": {told}." if told else ".")])
 
 
 def _factors(scale: list[str]) -> dict[str, float]:

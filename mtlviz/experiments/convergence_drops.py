@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtlviz.errors import FrameError
 
-BOUND = 2 * np.sqrt(2)  # standard deviations of one validation that a curve may lose by its noise alone
+BOUND = 3.0  # standard deviations of one validation that a curve may lose by its noise alone
 _NEEDED = (
     "method",
     "seed",
@@ -34,8 +34,9 @@ def convergence_drops(frame: pd.DataFrame) -> pd.DataFrame:
     **Noise.** Validations wobble from one to the next also where nothing is learned or lost, and the best of many is
     the one that luck raised most: a curve that stays level loses something from best to last all the same. σ is the
     standard deviation of one validation about its curve (`noise` in the frame; `mtlviz.experiments.surviving.wobble`),
-    as a root mean square over seeds. The difference of two such validations has √2 σ, and twice that is the bound:
-    2√2 σ. A binomial standard error is not taken: both validations judge the same samples, so most of it is in both.
+    as a root mean square over seeds, and the bound is 3 σ: level curves of 20 validations lose more than that, in the
+    mean of three seeds, once in 20 times. A binomial standard error is not taken: best and last validation judge the
+    same samples, so that most of it is in both.
 
     **Test.** The checkpoint that is best on validation is luck's choice on validation only: where a task is monitored
     on another split, its test metric at that checkpoint less the one at the end says without that bias what was lost.
@@ -47,7 +48,7 @@ def convergence_drops(frame: pd.DataFrame) -> pd.DataFrame:
         A row per method and task, in the frame's order: method, task, metric, seeds (with both validations), converged
         (in how many of them the task did), best, final (means over seeds, in the metric's unit), drop (mean of best −
         final, above 0 where the task got worse), drop_low and drop_high (its interval of 95 % over seeds, of Student's
-        t; NaN for one), noise (2√2 σ), more_than_noise (drop > noise), clear (the whole interval lies on that side),
+        t; NaN for one), noise (3 σ), more_than_noise (drop > noise), clear (the whole interval lies on that side),
         test_drop, test_drop_low and test_drop_high (the same on the test split) and monitored_on.
 
     Raises:
