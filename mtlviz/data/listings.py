@@ -136,7 +136,7 @@ def listings_table(setup: str = "related", *, scale: float = 1.0, seed: int = 0)
         titles, facts = listings_of(products, rng)
         for task in [name for name in sizes if sizes[name][split]]:
             own = np.random.default_rng([seed, number, crc32(task.encode())])  # the same in either setup
-            left, right, labels = _rows(task, products, sizes[task][split], own, noisy=split == "train")
+            left, right, labels = labelled_rows(task, products, sizes[task][split], own, noisy=split == "train")
             columns = {"task": task, "split": split, "title_a": titles[left], "attributes_a": facts[left]}
             second = ("", "") if right is None else (titles[right], facts[right])
             columns |= {"title_b": second[0], "attributes_b": second[1], "label": labels}
@@ -194,10 +194,13 @@ def listing_targets(task: str, labels: Iterable[str]) -> torch.Tensor:
     return torch.tensor([float(label == "yes") for label in labels])
 
 
-def _rows(
+def labelled_rows(
     task: str, products: Catalogue, count: int, rng: np.random.Generator, *, noisy: bool
 ) -> tuple[Ints, Ints | None, NDArray[np.object_]]:
-    """Listings on the left, those on the right (None where a task sees one), and the labels as text."""
+    """What a task is given of a catalogue: listings (N,), second ones (None where it sees one), and labels as text.
+
+    noisy: as training labels are, wrong by `NOISE`; the listings are the same with and without.
+    """
     noise = NOISE[task] if noisy else 0.0
     if task in POSITIVE:
         rows = pairs(task, products, count, rng)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 import mtlviz as mv
 from mtlviz.data.catalogue import catalogue
 from mtlviz.data.listing_tasks import PAIRS, attributes, classes, pairs, similarity
-from mtlviz.data.listings import PAPER_SIZES, listing_inputs, listing_sizes, listing_targets
+from mtlviz.data.listings import NOISE, PAPER_SIZES, labelled_rows, listing_inputs, listing_sizes, listing_targets
 from mtlviz.data.ngrams import LENGTH
-from mtlviz.data.vocabulary import ATTRIBUTES, MATERIAL_NAMES, MATERIALS, NOUNS, STYLES, TARIFFS, type_name
+from mtlviz.data.vocabulary import ATTRIBUTES, MATERIAL_NAMES, MATERIALS, NOUNS, STYLES, TARIFFS, parts_of, type_name
 from mtlviz.data.wording import listings_of
 from mtlviz.errors import ProblemError
 
@@ -170,9 +170,9 @@ def test_a_family_has_the_attributes_and_classes_of_its_words() -> None:
         assert sum(name.startswith("feature: ") for name in own) == 2
         assert 3 <= sum(name.startswith(f"{noun}: ") for name in own) <= 4
         assert sum(name.startswith("colour: ") for name in own) == (products.style_kind[family] == 0)
-        if " with " in titles[listing] and titles[listing].split(" with ")[1].split()[0].isalpha():
-            part = titles[listing].split(" with ")[1].split()[0]
-            assert f"{noun}: {part}" in own or not any(name.endswith(f": {part}") for name in names)
+        extra = parts_of(products.noun[family])[products.extra[family]]
+        assert f"{noun}: {extra}" in own
+        assert " with " not in titles[listing] or titles[listing].split(" with ")[1][0] in extra[:2]  # a typing error
         assert material in MATERIALS[TARIFFS[classes("tc", listings, products)[listing]].split(", ")[1]]
         if "style: " in facts[listing]:
             style = STYLES[("colour", "flavour")[products.style_kind[family]]][products.style[listing // 2]]
@@ -192,11 +192,48 @@ def test_similarity_is_the_sum_of_what_products_share() -> None:
     assert mean["rival"] > mean["stranger"]
 
 
+@pytest.mark.parametrize("task", NOISE)
+def test_training_labels_are_wrong_as_often_as_it_says_and_the_others_never(task: str) -> None:
+    products = catalogue(60, np.random.default_rng(3))
+    (left, _, noisy), (same, _, true) = (
+        labelled_rows(task, products, 3000, np.random.default_rng(4), noisy=noisy) for noisy in (True, False)
+    )
+    np.testing.assert_array_equal(left, same)
+    if task == "sims":
+        assert np.std((noisy.astype(float) - true.astype(float))[true.astype(float) < 0.7]) == pytest.approx(
+            0.1, abs=0.02
+        )
+    elif task == "rai":
+        kept = [
+            len(set(a.split("; ")) & set(b.split("; "))) / len(b.split("; ")) for a, b in zip(noisy, true, strict=True)
+        ]
+        assert np.mean(kept) == pytest.approx(1 - NOISE[task], abs=0.01)
+        assert all(set(a.split("; ")) - {""} <= set(b.split("; ")) for a, b in zip(noisy, true, strict=True))
+    else:
+        classes = {"uomi": 3, "tc": 93, "ptc": 709}.get(task)
+        expected = NOISE[task] if classes is None else NOISE[task] * (1 - 1 / classes)
+        assert np.mean(noisy != true) == pytest.approx(expected, abs=0.025)
+
+
 def test_inputs_are_of_the_texts_of_their_row() -> None:
     table = mv.data.listings_table("related", scale=0.02)
     inputs = listing_inputs(table)
     few = [0, len(table) // 2, len(table) - 1]
     assert torch.equal(inputs[few], listing_inputs(table.iloc[few]))
+
+
+def test_a_short_run_of_the_related_setup_beats_guessing_on_every_task() -> None:
+    problem = mv.data.listings("related", scale=0.3)
+    last = final_values(problem, steps=120)
+    for task in ("dedup", "pd_1", "pd_2", "var"):
+        assert last[task] > 100 * problem.validation.by_task[task].targets.mean() + 6
+    assert last["uomi"] > 100 * problem.test.by_task["uomi"].targets.bincount().max() / 120 + 20
+
+
+def final_values(problem: mv.Problem, *, steps: int) -> dict[str, float]:
+    """Each task's last validation in a run with equal weights."""
+    run = mv.train(problem, weighting="equal", steps=steps, batch_size=256, validate_every=steps, layers_every=0)
+    return {record.task: record.value for record in run if isinstance(record, mv.Validation)}
 
 
 @pytest.mark.parametrize("setup", SETUPS)
