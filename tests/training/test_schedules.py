@@ -242,7 +242,8 @@ def test_a_task_is_monitored_where_the_problem_says() -> None:
     assert {event.task for event in of(log, "convergence")} == set(NAMES)
     assert log.info.config["monitored_on"] == {"rare": "test"}
     ended = of(log, "rewind")[-1].detail["step"]  # the checkpoint that the run ended with
-    watched = log.validations.query("task == 'rare' and step == @ended")["value"].item()
+    rounds = log.validations.set_index(["task", "step"])["value"]
+    watched = rounds["rare", ended]
     assert watched == log.measures.query("name == 'test' and task == 'rare'")["value"].item()
 
 
