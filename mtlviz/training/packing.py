@@ -94,7 +94,8 @@ def digest(content: Any) -> str:
 def _add_to(found: hashlib.blake2b, content: Any) -> None:
     if isinstance(content, torch.Tensor):
         found.update(f"{content.dtype} {tuple(content.shape)}".encode())
-        found.update(content.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if content.numel():  # torch cannot see the bytes of nothing
+            found.update(content.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(content, Mapping | list | tuple):
         items = content.items() if isinstance(content, Mapping) else enumerate(content)
         found.update(f"{type(content).__name__} {len(content)}".encode())

@@ -91,8 +91,9 @@ def _restored(training: Training, checkpoints: InFolder, step: int, log: RunLog)
     except RunLogError as error:
         raise _UnusableError(str(error)) from error
     except (RuntimeError, ValueError, KeyError, TypeError) as error:  # what torch says of a state that does not fit
+        said = str(error).rstrip(". ")
         raise RunLogError(
-            f"{path} is of another run than this: {error}. Resume a run with the model, optimizer and scheduler that "
+            f"{path} is of another run than this: {said}. Resume a run with the model, optimizer and scheduler that "
             "it had, choose another folder, or replace it with overwrite=True."
         ) from error
     return bool(state["finished"])

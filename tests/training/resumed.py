@@ -58,7 +58,8 @@ def assert_same_state(one: Any, two: Any) -> None:
             assert_same_state(first, second)
     elif isinstance(one, torch.Tensor):
         assert (one.dtype, one.shape) == (two.dtype, two.shape)
-        assert torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))
+        if one.numel():
+            assert torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))
     elif isinstance(one, np.ndarray):
         assert one.dtype == two.dtype
         np.testing.assert_array_equal(one, two)
