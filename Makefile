@@ -1,6 +1,7 @@
 # The commands of mtlviz. On a fresh machine with Python 3.11, pip, git and make, each sets up what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+WORKERS ?= 2
 NOTEBOOK := notebooks/01_watch_a_run.ipynb
 
 .PHONY: demo lab test check format sample soak bench chromium clean
@@ -13,7 +14,7 @@ lab: .venv/ready  ## open JupyterLab on the first notebook
 	$(BIN)/python -m mtlviz lab
 
 test: check chromium  ## the whole suite: code checks, tests, notebooks, a real JupyterLab in Chromium
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadgroup
 
 check: .venv/ready  ## formatting, lint, types, who may import whom
 	$(BIN)/ruff format --check .
