@@ -41,16 +41,22 @@ def bucket(gram: str) -> int:
 def hashed(titles: Sequence[str], attributes: Sequence[str]) -> NDArray[np.int16]:
     """The buckets (N, LENGTH) of N listings: each bucket once, in the order of `ngrams`, the rest is 0."""
     ids = np.zeros((len(titles), LENGTH), np.int16)
-    known, spelled = _Buckets(), _Spelled()
+    known, spelled, field_ids = _Buckets(), _Spelled(), _Fields()
     for row, (title, attribute) in enumerate(zip(titles, attributes, strict=True)):
         words = title.split()
-        texts = [words, *(field.split() for field in attribute.split("; "))]
-        grams = [known[word] for text in texts for word in text]
-        grams += [known[f"{a} {b}"] for text in texts for a, b in pairwise(text)]
+        fields = [field_ids[field] for field in attribute.split("; ")]
+        once = dict.fromkeys([known[word] for word in words])
+        for singles, _ in fields:
+            once |= singles
+        once |= dict.fromkeys([known[f"{a} {b}"] for a, b in pairwise(words)])
+        for _, couples in fields:
+            once |= couples
         for word in words:
-            grams += spelled[word]
-        once = list(dict.fromkeys(grams))[:LENGTH]
-        ids[row, : len(once)] = once
+            if len(once) >= LENGTH:
+                break
+            once |= spelled[word]
+        kept = list(once)[:LENGTH]
+        ids[row, : len(kept)] = kept
     return ids
 
 
@@ -77,17 +83,30 @@ def _has(listings: NDArray[np.int16], asked: NDArray[np.int16]) -> NDArray[np.bo
     return there[rows, asked]
 
 
+_Ordered = dict[int, None]  # buckets, each once, in order
+
+
 class _Buckets(dict[str, int]):
-    """Buckets that were asked for before are looked up."""
+    """Buckets that were asked for before are looked up, and so are those of whole words and fields below."""
 
     def __missing__(self, gram: str) -> int:
         self[gram] = value = bucket(gram)
         return value
 
 
-class _Spelled(dict[str, list[int]]):
+class _Spelled(dict[str, _Ordered]):
     """The buckets of a word's characters."""
 
-    def __missing__(self, word: str) -> list[int]:
-        self[word] = value = [bucket(gram) for gram in characters(word)]
+    def __missing__(self, word: str) -> _Ordered:
+        self[word] = value = dict.fromkeys(map(bucket, characters(word)))
+        return value
+
+
+class _Fields(dict[str, tuple[_Ordered, _Ordered]]):
+    """The buckets of an attribute's words and of its pairs of words."""
+
+    def __missing__(self, field: str) -> tuple[_Ordered, _Ordered]:
+        words = field.split()
+        couples = dict.fromkeys(bucket(f"{a} {b}") for a, b in pairwise(words))
+        self[field] = value = dict.fromkeys(map(bucket, words)), couples
         return value

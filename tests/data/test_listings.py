@@ -230,6 +230,16 @@ def test_a_short_run_of_the_related_setup_beats_guessing_on_every_task() -> None
     assert last["uomi"] > 100 * problem.test.by_task["uomi"].targets.bincount().max() / 120 + 20
 
 
+def test_a_short_run_of_the_diverse_setup_learns_similarity_and_begins_with_rare_attributes() -> None:
+    problem = mv.data.listings("diverse", scale=0.3)
+    rare = torch.sigmoid(problem.model.head("rai").bias)
+    assert (rare - problem.train.by_task["rai"].targets.mean()).abs().max() < 0.005
+    last = final_values(problem, steps=120)
+    spread = problem.validation.by_task["sims"].targets.std(correction=0).item()
+    assert last["sims"] > 100 * (1 - spread) + 5
+    assert last["dedup"] > 100 * problem.validation.by_task["dedup"].targets.mean() + 6
+
+
 def final_values(problem: mv.Problem, *, steps: int) -> dict[str, float]:
     """Each task's last validation in a run with equal weights."""
     run = mv.train(problem, weighting="equal", steps=steps, batch_size=256, validate_every=steps, layers_every=0)
