@@ -11,6 +11,7 @@ from mtlviz import figures
 from mtlviz.errors import FrameError
 from mtlviz.experiments import convergence_table
 from mtlviz.figures import theme
+from tests.figures.pareto_checks import assert_valid
 from tests.lu2022 import BASELINE, TABLE_3, lu2022
 
 
@@ -54,7 +55,7 @@ TEN = [f"method {number}" for number in range(10)]
 
 def valid(figure: go.Figure) -> go.Figure:
     """The figure, each property of it checked by plotly."""
-    go.Figure(figure.to_dict())
+    assert_valid(figure)
     return figure
 
 
