@@ -138,5 +138,16 @@ def _per_task(frame: pd.DataFrame, look: _Look) -> go.Figure:
         "xaxis": theme.step_axis(frame["step"]),
         "yaxis": theme.value_axis(look.unit, log=log, zero_line=look.linear),
     }
+    if log:
+        axes["yaxis"]["autorangeoptions"] = {"clipmin": _least_shown(frame[look.quantity])}
     shared = theme.layout(look.question, look.says) | axes | {"hovermode": "closest" if crowded else "x unified"}
     return theme.figure(data, shared)
+
+
+def _least_shown(column: pd.Series) -> float:
+    """Return the least that a logarithmic axis shows until it is dragged: below lie less than 2% of the values.
+
+    The loss and gradient of a task that has just been distilled vanish, and would squeeze all others into a band.
+    """
+    values = finite(column, positive=True)
+    return float(np.nanquantile(values, 0.02)) / 10
