@@ -1,7 +1,8 @@
 """A script: a run in one process after the other, each killed at its moment by SIGKILL, the last one left alone.
 
-python -m tests.training.killed_run FOLDER [MOMENT ...] prints how each process ended. Imports take seconds, so the
-processes are forked from one that has them; nothing of a run is in it. A moment is one of
+python -m tests.training.killed_run "FOLDER MOMENT ..." ... does so for several folders at once, and prints how each
+process ended. Imports take seconds, so the processes are forked from one that has them; nothing of a run is in it. A
+moment is one of
 
     step:57:0.4         a little after the update 57, 0.4 of some milliseconds
     event:rewind        the first event of that kind is in the log and on the disk
@@ -15,6 +16,8 @@ import os
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 
 import mtlviz as mv
+from mtlviz.runlog import writer
 from mtlviz.training.checkpoints import InFolder
 from tests.problems import TASKS, crossing
 
@@ -91,25 +95,41 @@ def _live(folder: Path, moment: str) -> None:
     run.wait()
 
 
-def main(folder: Path, moments: list[str]) -> None:
-    """Runs the processes."""
+def _lives(folder: Path, moments: list[str]) -> None:
+    for moment in [*moments, "none"]:
+        child = _forked(_live, folder, moment)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(1, f"{folder.name} {moment} {ended}\n".encode())
+
+
+def _forked(work: Callable[..., None], *arguments: Any) -> int:
+    """A process that does this work and ends; its id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work(*arguments)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(status)
+
+
+def main(plans: list[list[str]]) -> None:
+    """Carries out the plans at once: the name of a folder each, and the moments of its run."""
     torch.set_num_threads(1)  # a fork has none of the threads of its parent
+    writer.FLUSH_SECONDS = 0.005  # so that kills hit rows on the disk of which no checkpoint knows, and their writing
     mv.weighting.DWA()(np.ones(3), np.eye(3))  # compiled once for all, as what follows is imported
     torch.optim.Adam([torch.zeros(1)])
     for task in TASKS:
         if task.judge.needs is not None:
             import_module(task.judge.needs)
-    for moment in [*moments, "none"]:
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                _live(folder, moment)
-                status = 0
-            finally:
-                os._exit(status)
-        print(moment, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    for child in [_forked(_lives, Path(folder), moments) for folder, *moments in plans]:
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main([plan.split() for plan in sys.argv[1:]])
