@@ -32,7 +32,7 @@ def branches(line: Mapping[str, NDArray[Any]], pen: Pen, *, over: str, crowded: 
     value, x = line["value"][known].astype(np.float64), line[over][known].astype(np.float64)
     start = _starts(x if over == "position" else step, position, value, over)
     gone = line["discarded"][known].astype(bool)
-    phase = line["phase"][known].astype(object)
+    phase = line["phase"][known]
     styles: dict[str, tuple[NDArray[np.bool_], dict[str, Any], float, str]] = {
         "discarded": (gone, {"opacity": theme.FAINT, "showlegend": False}, pen.width, pen.dash),
         "supervised": (~gone & (phase != "distilled") & (phase != "waiting"), {}, pen.width, pen.dash),

@@ -90,11 +90,11 @@ def _task(rows: pd.DataFrame, at: NDArray[np.float64], name: str, colour: str) -
 
 def _said(name: str, row: Any) -> str:
     """Return what the hover box says of a line."""
-    then = f"would have stopped at step {row.step:,}" if row.converged else "would not have stopped within the run"
+    then = f"would have stopped at step {row.step:,.0f}" if row.converged else "would not have stopped within the run"
     lost = (
         "nothing lost" if row.lost == 0 else f"{abs(row.lost):.3g} {'lost since' if row.lost > 0 else 'gained since'}"
     )
-    return f"{name}, patience {row.patience}: {then}<br>best {row.best:.4g} at step {row.best_step:,}; {lost}"
+    return f"{name}, patience {row.patience}: {then}<br>best {row.best:.4g} at step {row.best_step:,.0f}; {lost}"
 
 
 def _steps(frame: pd.DataFrame, column: str) -> NDArray[Any]:

@@ -38,10 +38,11 @@ def timeline(frame: pd.DataFrame) -> go.Figure:
     says = "what each task learned from; ◆ converged, and went back to its best ◀"
     columns = ("task", "kind", "phase", "step_first", "step_last", "position_first", "position_last", "discarded")
     needed(frame, (*columns, "value"), "timeline")
+    names = theme.names(frame["task"])
+    frame = frame.assign(task=pd.Categorical(frame["task"], categories=names))  # a part of it has the same places
     stretches = frame[(frame["kind"] == "stretch").to_numpy()]
     if stretches.empty:
         return theme.noted(question, says, "No step recorded yet.")
-    names = theme.names(frame["task"])
     data = [trace for phase in THICK for trace in _bars(stretches, phase)]
     data += [_down(frame, len(names)), _ways_back(frame), *_legend()]
     height = max(230, 130 + next(pixels for most, pixels in ROW if len(names) <= most) * len(names))
@@ -54,6 +55,8 @@ def _bars(stretches: pd.DataFrame, phase: str) -> list[dict[str, Any]]:
     """Return the faint bars of a phase, then the others; a bar begins where the update before it ended."""
     chosen = stretches[(stretches["phase"] == phase).to_numpy()]
     at, first, last, gone, low, high = _arrays(chosen)
+    known = [theme.literal(name) for name in theme.names(chosen["task"])]
+    names = [known[int(place)] for place in at]
     pens = [theme.NEUTRAL if phase == "waiting" else theme.colour(int(place)) for place in at]
     bars = []
     for part, opacity, said in ((gone, theme.FAINT, ", thrown away"), (~gone, 1.0, "")):
@@ -71,10 +74,7 @@ def _bars(stretches: pd.DataFrame, phase: str) -> list[dict[str, Any]]:
                 "y": at[rows],
                 "width": THICK[phase],
                 "marker": {"color": [pens[row] for row in rows], "opacity": opacity, "line": {"width": 0}},
-                "customdata": [
-                    [theme.literal(chosen["task"].iloc[i]), _span(first[i], last[i]), _span(low[i], high[i])]
-                    for i in rows
-                ],
+                "customdata": [[names[i], _span(first[i], last[i]), _span(low[i], high[i])] for i in rows.tolist()],
                 "hovertemplate": f"{hover}<extra></extra>",
             }
         )

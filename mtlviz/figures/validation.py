@@ -75,7 +75,8 @@ def _with_branches(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with what the branches are drawn from; without a schedule nothing converged."""
     given: dict[str, Any] = {"position": frame["step"], "phase": "supervised", "decided": np.nan}
     whole = frame.assign(**{name: value for name, value in given.items() if name not in frame.columns})
-    return whole.assign(decided=whole["decided"].astype("Float64").to_numpy(np.float64, na_value=np.nan))
+    decided = whole["decided"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    return whole.assign(phase=whole["phase"].astype(object), decided=decided)
 
 
 def _panels(metrics: list[str], frame: pd.DataFrame, over: str) -> dict[str, Any]:

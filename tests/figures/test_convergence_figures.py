@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,16 @@ def test_hostile_names_are_shown_literally(name: str) -> None:
     if name != "validations":
         shown = [html.unescape(tick) for tick in figure.layout.yaxis.ticktext]
         assert shown[1] == "a<b"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frame_read_back_from_a_file_looks_the_same(name: str, tmp_path: Path) -> None:
+    """A file keeps no categories: the order of the tasks is then that of their first rows."""
+    log = scheduled_run(("kind", "size", "place"), order=("size", "place", "kind"))
+    frame = getattr(analysis, name)(log, **({"patience": [1, 9]} if name == "convergence" else {}))
+    frame.to_csv(tmp_path / "frame.csv", index=False)
+    again = getattr(figures, name)(pd.read_csv(tmp_path / "frame.csv"))
+    assert json.loads(again.to_json()) == json.loads(getattr(figures, name)(frame).to_json())
 
 
 @pytest.mark.parametrize("name", ["timeline", "convergence"])
