@@ -141,7 +141,7 @@ def _trained(
             if run.refused is not None:
                 bar.write(f"{_called(run)} failed: {run.refused}")
         calls = [Call(_called(run), trained, (run, recipe, options, os.getpid(), fresh)) for run in waiting]
-        return errors | done(calls, jobs=jobs, bar=bar, needs="compare")
+        return errors | done(calls, jobs=jobs, bar=bar, needs="compare", work="the comparison")
 
 
 def _called(run: Planned) -> str:

@@ -183,7 +183,7 @@ class _Work:
         self.bar.update(len(runs) - len(waiting))
         shared = (self.study.recipe, self.study.options, os.getpid(), self.fresh)
         calls = [Call(str(run), studied, (run, *shared)) for run in waiting]
-        errors = done(calls, jobs=self.jobs, bar=self.bar, needs="convergence_study") if calls else {}
+        errors = done(calls, jobs=self.jobs, bar=self.bar, needs="convergence_study", work="the study") if calls else {}
         self.errors |= {folder: error for folder, error in errors.items() if error is not None}
 
     def _planned(self, name: str, seed: int) -> list[StudyRun]:

@@ -33,10 +33,11 @@ class Call:
     arguments: tuple[Any, ...]
 
 
-def done(calls: Sequence[Call], *, jobs: int, bar: tqdm, needs: str) -> dict[Path, str | None]:
+def done(calls: Sequence[Call], *, jobs: int, bar: tqdm, needs: str, work: str) -> dict[Path, str | None]:
     """Does the calls on `jobs` processes, -1 for one a core; the error of each by its folder, None where it has none.
 
-    bar: is moved on with every call that is done. needs: the public function that is told to be called again.
+    bar: is moved on with every call that is done. needs: the public function, to be called again. work: what it does,
+    as "the comparison".
 
     Raises: ProblemError where something cannot be sent to another process, MtlvizError where a process died.
     """
@@ -45,8 +46,8 @@ def done(calls: Sequence[Call], *, jobs: int, bar: tqdm, needs: str) -> dict[Pat
     processes = min(joblib.effective_n_jobs(jobs), len(calls))
     if processes > 1:
         bar.set_description(f"starting {processes} processes")
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    results = work(joblib.delayed(_numbered)(index, call.do, call.arguments) for index, call in enumerate(calls))
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    results = parallel(joblib.delayed(_numbered)(index, call.do, call.arguments) for index, call in enumerate(calls))
     try:
         with closing(results):
             for index, folder, error in results:
@@ -63,7 +64,7 @@ def done(calls: Sequence[Call], *, jobs: int, bar: tqdm, needs: str) -> dict[Pat
         ) from error
     except BrokenExecutor as error:
         raise MtlvizError(
-            f"a process of {needs} died ({str(error).splitlines()[0]}) Was it killed for memory? What is "
+            f"a process of {work} died ({str(error).splitlines()[0]}) Was it killed for memory? What is "
             f"finished is kept: call {needs} again, with fewer jobs"
         ) from error
     return errors
