@@ -43,9 +43,10 @@ FIGURES: dict[str, Callable[[RunLog], go.Figure]] = {
 
 
 TIMELINE_HINT = (
-    "A thick bar learns from true labels, a thin one from the soft labels of its own best checkpoint. A diamond marks "
-    "the validation at which a task was found to have converged; from there the whole run went back to the arrow's "
-    "end, and what is faint was thrown away. Much that is faint means that the patience is dear."
+    "A thick bar learns from true labels, a thin one from soft labels: what a checkpoint of its own, or a teacher, "
+    "predicts. A diamond marks the validation at which a task was found to have converged; from there the whole run "
+    "went back to the arrow's end, and what is faint was thrown away. Much that is faint means that the patience is "
+    "dear."
 )
 
 
