@@ -91,13 +91,14 @@ def convergence_study(
 
     Returns:
         A row per method, seed and task: method, seed, task, metric, direction, on, value, test and test_best (on the
-        test split: at the end of the run, and at the task's best checkpoint), best, best_step and final (on the split
-        that it is monitored on), drop (what it lost from best to final; above 0 is worse), noise (the standard
-        deviation of one validation about its curve), converged_at (the step; missing where it did not), distilled
-        (share of the surviving updates), unconverged (the step cap came first), train_steps (updates, discarded ones
-        and those of a teacher included), surviving_steps, seconds, monitored_on, setting (what was chosen, and how),
-        is_run (False for "uniform (best)"), status ("finished" or "failed"), error and folder. A run that failed loses
-        none of the others. `mv.experiments.convergence_table`, `convergence_drops` and `convergence_curves` take it.
+        test split: at the end of the run, and at the task's best checkpoint, the one that it converged at where it
+        did), best, best_step and final (on the split that it is monitored on), drop (what it lost from best to final;
+        above 0 is worse), noise (the standard deviation of one validation about its curve), converged_at (the step;
+        missing where it did not), distilled (share of the surviving updates), unconverged (the step cap came first),
+        train_steps (updates, discarded ones and those of a teacher included), surviving_steps, seconds, monitored_on,
+        setting (what was chosen, and how), is_run (False for "uniform (best)"), status ("finished" or "failed"), error
+        and folder. A run that failed loses none of the others. `mv.experiments.convergence_table`, `convergence_drops`
+        and `convergence_curves` take it.
 
     Raises:
         ValueError: unknown methods, or numbers out of range. ProblemError: what is no problem, has no validation or

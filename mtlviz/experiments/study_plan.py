@@ -142,8 +142,12 @@ def chosen(methods: str | Iterable[str]) -> list[str]:
 
 
 def checked_study(study: Study, seeds: Sequence[int], on: str) -> None:
-    """Looks at the problem of the first seed. Raises: ProblemError where it cannot be studied."""
+    """Looks at the problems of all seeds. Raises: ProblemError where one cannot be made or studied."""
     first = study.problem(seeds[0])
+    names = [task.name for task in first.tasks]
+    for seed in seeds:
+        if [task.name for task in study.problem(seed).tasks] != names:
+            raise ProblemError(f"the problem of seed {seed} has other tasks than that of seed {seeds[0]}")
     if on not in ("test", "validation"):
         raise ValueError(f"on must be 'test' or 'validation', got {on!r}")
     if on == "test" and first.test is None:

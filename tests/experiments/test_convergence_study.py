@@ -279,6 +279,10 @@ def test_intervals_are_student_s() -> None:
         assert (mean, low, high) == pytest.approx((values.mean(), mean - half, mean + half), rel=2e-3)
 
 
+def _other_tasks(seed: int) -> mv.Problem:
+    return crossing().alone("size") if seed else crossing()
+
+
 def test_wrong_arguments_are_told() -> None:
     study = mv.experiments.convergence_study
     with pytest.raises(ValueError, match="unknown method 'joint2'; did you mean 'joint'"):
@@ -291,5 +295,7 @@ def test_wrong_arguments_are_told() -> None:
         study(crossing(test=None))
     with pytest.raises(ProblemError, match=r"needs an mtlviz\.Problem"):
         study(3)  # type: ignore[arg-type]
+    with pytest.raises(ProblemError, match="seed 1 has other tasks than that of seed 0"):
+        study(_other_tasks, seeds=2)
     with pytest.raises(ValueError, match="patience"):
         study(crossing, schedule=mv.training.Joint(patience=0))
