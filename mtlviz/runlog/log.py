@@ -288,10 +288,12 @@ class RunLog(History):
     def _not_writable(self) -> RunLogError:
         if self._closed is not None:
             return RunLogError(
-                "This log is closed; it can still be read. To train anew: another folder, or overwrite=True; to append "
-                "records to its run by hand: RunLog.resume(path, first_step=n)."
+                "This log is closed; it can still be read. To train anew: another folder, or overwrite=True; to go on "
+                "with its run: mv.start(..., resume=True); to append records to it by hand: RunLog.resume(path, "
+                "first_step=n)."
             )
         return RunLogError(
-            f"This log of {self.path} was opened to read. To train anew: another folder, or overwrite=True; to append "
-            "records to its run by hand: RunLog.resume(path, first_step=n)."
+            f"This log of {self.path} was opened to read. To train anew: another folder, or overwrite=True; to go on "
+            "with its run: mv.start(..., resume=True); to append records to it by hand: RunLog.resume(path, "
+            "first_step=n)."
         )
