@@ -80,6 +80,8 @@ class Joint(Asynchronous):
     On a convergence the whole run (model, optimizer, scheduler, weighting, batches) goes back to the task's best
     validation, the model's predictions for the task's training set become its targets, and training goes on from there;
     it ends when all tasks have converged. The last to converge is rewound too, so what the run ends with is its best.
+    A task may be best before its first update, where patience is too short for its start: it then goes on from what the
+    untrained model predicts.
 
     Source: Lu et al., NAACL 2022 industry track, section 3.1. Differs: that optimizer and batches go back too, ties,
     and what a rewind does to the other tasks' counters (`mtlviz.convergence.Convergence`) are not stated there.
