@@ -219,20 +219,25 @@ def study(
 
 
 def _said_of_drops(drops: pd.DataFrame) -> str:
-    """What each method lost from best to final validation, and what of it is more than noise, as Markdown."""
+    """What each method lost from best to final validation, and what of it is more than noise, as Markdown.
+
+    Counted as converged are tasks that converged in every seed of a method.
+    """
     cells = drops.assign(
-        text=_numbers(drops["drop"], "{:.2f}") + drops["more_than_noise"].map({True: " *", False: ""})
+        text=_numbers(drops["drop"], "{:.2f}") + drops["more_than_noise"].map({True: " *", False: ""}).fillna(" ?")
     ).pivot(index="method", columns="task", values="text")
     cells = cells.reindex(index=drops["method"].unique(), columns=drops["task"].unique())
     rows = [["lost from best to final", *cells.columns], ["---"] * (cells.shape[1] + 1)]
     rows += [[str(name), *cells.loc[name]] for name in cells.index]
     ours = drops[(drops["method"] == "joint") | drops["method"].str.startswith("sequential")]
-    ours = ours[ours["converged"] > 0]
-    lost = ours[ours["more_than_noise"]]
+    ours = ours[(ours["converged"] > 0) & (ours["converged"] == ours["seeds"])]
+    lost = ours[ours["more_than_noise"].fillna(False)]
+    dark = int(ours["more_than_noise"].isna().sum())
     told = "; ".join(f"{r.method}: {r.task} {r.drop:.2f}, noise {r.noise:.2f}" for r in lost.itertuples())
     claim = f"Of {len(ours)} converged tasks in joint and sequential runs, {len(lost)} lost more than noise (*)"
+    unknown_noise = f" {dark} could not be judged (?): too few validations to tell their noise." if dark else ""
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", claim + (f": {told}." if told else ".")])
+    return "\n".join([*lines, "", claim + (f": {told}." if told else ".") + unknown_noise])
 
 
 def _factors(scale: list[str]) -> dict[str, float]:

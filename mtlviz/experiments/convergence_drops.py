@@ -48,7 +48,8 @@ def convergence_drops(frame: pd.DataFrame) -> pd.DataFrame:
         A row per method and task, in the frame's order: method, task, metric, seeds (with both validations), converged
         (in how many of them the task did), best, final (means over seeds, in the metric's unit), drop (mean of best −
         final, above 0 where the task got worse), drop_low and drop_high (its interval of 95 % over seeds, of Student's
-        t; NaN for one), noise (3 σ), more_than_noise (drop > noise), clear (the whole interval lies on that side),
+        t; NaN for one), noise (3 σ; NaN where no curve is long enough to tell), more_than_noise (drop > noise), clear
+        (the whole interval lies on that side; both missing where they cannot be told),
         test_drop, test_drop_low and test_drop_high (the same on the test split) and monitored_on.
 
     Raises:
@@ -68,7 +69,8 @@ def convergence_drops(frame: pd.DataFrame) -> pd.DataFrame:
     keys = ["method", "task", "metric"]
     rows = rows.assign(**{key: rows[key].astype(object) for key in keys})
     told = [_told(group.iloc[0][keys].to_dict(), group) for _, group in rows.groupby(keys, sort=False)]
-    return pd.DataFrame(told, columns=[*keys, *_COLUMNS])
+    table = pd.DataFrame(told, columns=[*keys, *_COLUMNS])
+    return table.astype({"more_than_noise": "boolean", "clear": "boolean"})
 
 
 _COLUMNS = (
@@ -95,8 +97,8 @@ def _told(names: dict[Any, Any], group: pd.DataFrame) -> dict[str, object]:
         "drop_low": low,
         "drop_high": high,
         "noise": noise,
-        "more_than_noise": bool(drop > noise),
-        "clear": bool(low > noise or high <= noise),
+        "more_than_noise": pd.NA if np.isnan(noise) or np.isnan(drop) else bool(drop > noise),
+        "clear": pd.NA if np.isnan(noise) or np.isnan(low) else bool(low > noise or high <= noise),
         "test_drop": test,
         "test_drop_low": test_low,
         "test_drop_high": test_high,
