@@ -259,10 +259,10 @@ class Training(Iterator[Record]):
         for signal in signals:
             self._follow(signal)
             yield Event(*signal)
-        if signals:
+        if signals and not self.course.done:  # nothing more is drawn then, and a batch might be left without a row
             self._learn()
-        if self.course.shares != shares:
-            self.sampler.set_shares(self.position + 1, self.course.shares)
+            if self.course.shares != shares:
+                self.sampler.set_shares(self.position + 1, self.course.shares)
         if self.step < self.steps and not self.course.done:
             self._save()
 

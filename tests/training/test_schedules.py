@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 import mtlviz as mv
 from mtlviz.models.shared_trunk import evaluating
 from mtlviz.training.schedules import Schedule
-from tests.problems import crossing
+from tests.problems import crossing, made_data
 
 NAMES = ["kind", "size", "rare"]
 HASTY = partial(torch.optim.Adam, lr=0.03)
@@ -31,6 +32,12 @@ def quick(schedule: Schedule, problem: mv.Problem | None = None, **options: Any)
     """A run with steps so long that no task improves for many validations."""
     options = {"steps": 400, "validate_every": 5, "layers_every": 0, "batch_size": 32, "optimizer": HASTY} | options
     return mv.train(crossing() if problem is None else problem, schedule=schedule, **options)
+
+
+def apart(**parts: Any) -> mv.Problem:
+    """The same tasks, each with training data of its own."""
+    x, targets = made_data(64, seed=5)
+    return crossing(train={name: (x, y) for name, y in targets.items()}, **parts)
 
 
 def of(log: mv.RunLog, kind: str) -> list[Any]:
@@ -213,6 +220,15 @@ def test_the_share_of_converged_tasks_and_the_learning_rate_after_a_rewind() -> 
     rewind = of(log, "rewind")[0]
     rates = steps.loc[(steps["step"] > rewind.step) & (steps["task"] == "kind"), "learning_rate"].to_numpy()
     np.testing.assert_allclose(rates[:5], 0.03 * np.array([0.2, 0.4, 0.6, 0.8, 1.0]))
+
+
+def test_shares_that_would_empty_a_batch_do_not_matter_once_all_have_converged(tmp_path: Path) -> None:
+    schedule = mv.training.Joint(patience=1, converged_share=0.25, validate_every=5)
+    options = {"schedule": schedule, "batch_size": 2, "steps": 400, "optimizer": HASTY, "resume": True}
+    run = mv.start(apart(), log=tmp_path / "run", **options).wait(60)
+    assert of(run.log, "convergence")[-1].step == run.log.last_step < 400
+    assert run.log.state == "finished"
+    assert mv.start(apart(), log=tmp_path / "run", **options).wait(60).training.course.done
 
 
 def test_teachers_teach_and_are_annealed_into_the_true_labels() -> None:
