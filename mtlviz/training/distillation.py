@@ -63,11 +63,16 @@ class Annealed:
         """The batch at a position, of soft labels ŷ, with the true labels y of the same rows mixed in."""
         share = float(np.clip((position - 1) / max(self._steps - 1, 1), 0.0, 1.0))
         true = self._true.batch(position)
-        targets = {
-            name: (1 - share) * soft + share * self._tasks[name].hard_as_soft(true.targets[name], soft)
-            for name, soft in batch.targets.items()
-        }
+        targets = {}
+        for name, soft in batch.targets.items():  # a label that the loss ignores has a row in the true batch alone
+            own = true.targets[name][torch.isin(_numbers(true.rows[name]), _numbers(batch.rows[name]))]
+            targets[name] = (1 - share) * soft + share * self._tasks[name].hard_as_soft(own, soft)
         return Batch(batch.inputs, batch.rows, targets)
+
+
+def _numbers(rows: torch.Tensor | slice) -> torch.Tensor:
+    """The numbers of a task's rows in a batch, in order."""
+    return torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
 def check_distillable(problem: Problem) -> None:
