@@ -25,6 +25,7 @@ def soft_labels(model: SharedTrunk, problem: Problem, task: str, *, device: torc
     Source: Lu et al., NAACL 2022 industry track, section 3.
     """
     own = next(one for one in problem.tasks if one.name == task)
+    _check_rows(problem, task)
     split = problem.train.of_task(task)
     assert split is not None, "every task has data to train on"
     with evaluating(model):
@@ -82,9 +83,13 @@ def check_distillable(problem: Problem) -> None:
     """
     for task in problem.tasks:
         task.with_soft_loss()
-        source = problem.train.shared if problem.train.shared is not None else problem.train.by_task[task.name]
-        if isinstance(source, DataLoader):
-            raise ProblemError(
-                f"task {task.name!r}: its training data come from a DataLoader, whose rows nobody can tell apart, so "
-                "no row can be given its soft label; give a Dataset or tensors"
-            )
+        _check_rows(problem, task.name)
+
+
+def _check_rows(problem: Problem, task: str) -> None:
+    source = problem.train.shared if problem.train.shared is not None else problem.train.by_task[task]
+    if isinstance(source, DataLoader):
+        raise ProblemError(
+            f"task {task!r}: its training data come from a DataLoader, whose rows nobody can tell apart, so no row can "
+            "be given its soft label; give a Dataset or tensors"
+        )

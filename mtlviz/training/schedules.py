@@ -162,7 +162,11 @@ class BornAgain:
         return {"kind": self.kind, "teachers": place, "annealing": self.annealing}
 
     def models(self, problem: Problem) -> dict[str, SharedTrunk]:
-        """The teacher of each task. Raises: ProblemError where a task has none, or that is no model."""
+        """The teacher of each task, the user's own objects.
+
+        Raises: ProblemError where a task has none, or one without a head for it, or cannot learn from soft labels.
+        """
+        check_distillable(problem)
         names = [task.name for task in problem.tasks]
         if isinstance(self.teachers, (str, PathLike)):
             from mtlviz.training.checkpoints import best_model
@@ -174,6 +178,8 @@ class BornAgain:
         for name, model in self.teachers.items():
             if not isinstance(model, SharedTrunk):
                 raise ProblemError(f"the teacher of {name!r} must be a SharedTrunk, got {type(model).__name__}")
+            if name not in model.names:
+                raise ProblemError(f"the teacher of {name!r} has no head for it; its heads are {list(model.names)}")
         return dict(self.teachers)
 
 
