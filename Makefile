@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 NOTEBOOK := notebooks/01_watch_a_run.ipynb
 
-.PHONY: demo lab test check format sample soak bench chromium clean
+.PHONY: demo lab test check format sample study soak bench chromium clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready  ## train the digits problem, write runs/demo and its report
@@ -29,6 +29,9 @@ format: .venv/ready
 sample: .venv/ready  ## make data_samples anew: the run and the listings
 	$(BIN)/python data_samples/record.py
 	$(BIN)/python data_samples/listings.py
+
+study: .venv/ready  ## record data_samples/study_related*.csv anew: three seeds, every method, about a quarter of an hour
+	$(BIN)/python data_samples/study.py
 
 soak: .venv/ready chromium  ## the long tests
 	$(BIN)/python -m pytest -m soak
