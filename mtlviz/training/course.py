@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from mtlviz.data.problem import Problem
 from mtlviz.errors import ProblemError
 from mtlviz.training.checkpoints import Checkpoints
 from mtlviz.training.distillation import Annealed, soft_labels
+from mtlviz.training.packing import digest
 from mtlviz.training.parts import whole
 from mtlviz.training.schedules import Asynchronous, BornAgain, Schedule, checked_schedule
 
@@ -54,10 +56,12 @@ class Course:
         self.soft: dict[str, int] = {}  # task -> the step at which its soft labels were made
         self.rewound_at = -1  # the position that the last rewind went back to
         if isinstance(self.schedule, BornAgain):
-            models = self.schedule.models(problem)
-            self.problem = problem.distilled(
-                {name: soft_labels(model.to(device), problem, name, device=device) for name, model in models.items()}
-            )
+            labels = {
+                name: soft_labels(copy.deepcopy(model).to(device), problem, name, device=device)  # theirs stays put
+                for name, model in self.schedule.models(problem).items()
+            }
+            self.problem = problem.distilled(labels)
+            self._taught = {name: digest(soft) for name, soft in labels.items()}
 
     def _every(self, given: int | None) -> int:
         own = self.schedule.validate_every if isinstance(self.schedule, Asynchronous) else None
@@ -104,7 +108,7 @@ class Course:
         if isinstance(self.schedule, Asynchronous):
             own = self.schedule.config(self.convergence.rule)
         elif isinstance(self.schedule, BornAgain):
-            own = self.schedule.config()
+            own = self.schedule.config() | {"teachers": self._taught}  # by what they say, wherever they lie
         else:
             return {}
         return {"schedule": own | {"validate_every": self.validate_every}}

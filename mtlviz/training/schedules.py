@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any, ClassVar, Literal
 
 from mtlviz.convergence import Rule
@@ -157,9 +157,8 @@ class BornAgain:
     annealing: bool = False
 
     def config(self) -> dict[str, Any]:
-        """What the run log remembers, as JSON values."""
-        place = fspath(self.teachers) if isinstance(self.teachers, (str, PathLike)) else "models"
-        return {"kind": self.kind, "teachers": place, "annealing": self.annealing}
+        """What the run log remembers, as JSON values, beside a digest of each teacher's soft labels."""
+        return {"kind": self.kind, "annealing": self.annealing}
 
     def models(self, problem: Problem) -> dict[str, SharedTrunk]:
         """The teacher of each task, the user's own objects.
