@@ -37,11 +37,11 @@ def reached(log: RunLog) -> pd.DataFrame:
     converged: the best that the run has a checkpoint of. All else is of the surviving curve.
 
     Returns:
-        A row per task: task, best, best_step, final (in the metric's unit), noise (see `wobble`; of a task that was
-        added later, from there on), converged_at (the step at which it had converged, on the clock of work; missing
-        where it did not), distilled (the share of the surviving updates in which it was), unconverged (the run ended
-        at its cap before it converged), train_steps (updates done, discarded ones too), surviving_steps and
-        monitored_on (the split that its validations were measured on).
+        A row per task: task, best, best_step, final (in the metric's unit), noise (see `wobble`), converged_at (the
+        step at which it had converged, on the clock of work; missing where it did not), distilled (the share of the
+        surviving updates in which it was), unconverged (the run ended at its cap before it converged), train_steps
+        (updates done, discarded ones too), surviving_steps and monitored_on (the split that its validations were
+        measured on).
     """
     curves = log.validations
     curves = curves[~curves["discarded"].to_numpy(bool) & np.isfinite(curves["value"].to_numpy(np.float64))]
@@ -81,6 +81,7 @@ def _events(events: pd.DataFrame, task: str) -> dict[str, Any]:
 
 def _judged(own: pd.DataFrame, said: dict[str, Any], direction: str) -> dict[str, Any]:
     """Best and last validation of a task's surviving curve, and how much it wobbles."""
+    own = own[own["position"].to_numpy() >= said["added"]]  # a head that waited was judged, but had learned nothing
     values, better = own["value"].to_numpy(np.float64), 1.0 if direction == "max" else -1.0
     at = int(np.argmax(better * values)) if len(values) else -1
     best, step = (values[at], own["step"].iloc[at]) if len(values) else (np.nan, pd.NA)
@@ -93,7 +94,7 @@ def _judged(own: pd.DataFrame, said: dict[str, Any], direction: str) -> dict[str
         "best": best,
         "best_step": step,
         "final": values[-1] if len(values) else np.nan,
-        "noise": wobble(values[own["position"].to_numpy() >= said["added"]]),
+        "noise": wobble(values),
         "converged_at": converged,
         "unconverged": said["unconverged"],
     }
@@ -110,7 +111,8 @@ def convergence_curves(frame: pd.DataFrame, *, seed: int | None = None) -> pd.Da
         A row per validation: method and task (both in the frame's order), seed, and the columns of
         `mv.analysis.validations`: step, position, discarded, metric, value, direction, best, phase ("supervised" in
         runs without a schedule) and decided (at the validation that was kept when the task converged: the step at which
-        that was decided); then behind, how far the value lies from the run's best one, 0 or below.
+        that was decided); then behind, how far the value lies from the best that the run kept, 0 or below; above it lie
+        at most what a rewind threw away, and the lucky guess of a head that waited.
 
     Raises:
         FrameError: a column is missing, the seed is not in the frame, or there is no run to read.
@@ -141,7 +143,8 @@ def _curves(folder: Path) -> pd.DataFrame:
     frame = validations(RunLog.open(folder)).astype({"task": object})
     if "phase" not in frame.columns:
         frame = frame.assign(phase="supervised", decided=np.nan)
-    kept = frame["best"] | frame["decided"].notna()  # the kept one may be discarded by a later rewind
+    learned = ~frame["discarded"] & (frame["phase"].astype(object) != "waiting")
+    kept = learned | frame["decided"].notna()  # the kept one may be discarded by a later rewind
     value = frame["value"].where(np.isfinite(frame["value"])) * np.where(frame["direction"] == "max", 1.0, -1.0)
     best = value.where(kept).groupby(frame["task"]).transform("max")
     phase, decided = frame["phase"].astype(object), frame["decided"].astype("Int64")
