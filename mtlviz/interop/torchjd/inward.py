@@ -17,6 +17,7 @@ from torchjd.scalarization import Scalarizer
 
 from mtlviz.errors import WeightingError
 from mtlviz.gradients.aggregator import Aggregator, Combined, StepView, nearest_weights
+from mtlviz.interop.torchjd.states import bring_back, place, state_of
 from mtlviz.randomness import derived_seed, seeded
 from mtlviz.weighting.method import Heads
 
@@ -67,9 +68,6 @@ def _reads(weighting: Any) -> str:
     )
 
 
-_NUMBERS = (bool, int, float, str, type(None), torch.Tensor, np.ndarray)  # what a state may be made of
-
-
 class _Adapted(Aggregator, abstract=True):
     """What the adapters share: random numbers of the step's own, a state to forget, and tasks that are away."""
 
@@ -96,26 +94,22 @@ class _Adapted(Aggregator, abstract=True):
         return not self._stateful
 
     def state_dict(self) -> dict[str, Any]:
-        """The object's own state, also numbers that it keeps as plain attributes, and how often it was asked."""
-        own = {
-            name: {key: copy.deepcopy(value) for key, value in vars(part).items() if isinstance(value, _NUMBERS)}
-            for name, part in self.given.named_modules()
-        }
-        return {"method": self.name, "calls": self._calls, "module": self.given.state_dict(), "attributes": own}
+        """The object's own state, and how often it was asked. Raises: WeightingError for what cannot be kept."""
+        own = state_of(self.given, self.name)
+        return {"method": self.name, "calls": self._calls, "placed": self._placed, "object": own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict`. Raises: WeightingError for the state of another method."""
         if state.get("method") != self.name:
             raise WeightingError(f"{self.name} cannot go on from the state of {state.get('method')!r}")
-        self._calls = int(state["calls"])
-        self.given.load_state_dict(state["module"])
-        for name, part in self.given.named_modules():
-            for key, value in state["attributes"][name].items():
-                setattr(part, key, copy.deepcopy(value))
+        self._calls, self._placed = int(state["calls"]), bool(state["placed"])
+        bring_back(self.given, state["object"])
 
     def _call(self, view: StepView, statistic: torch.Tensor) -> torch.Tensor:
         """What the object says of its statistic."""
-        self._place(statistic)
+        if not self._placed:
+            place(self.given, statistic)
+            self._placed = True
         try:
             with seeded(derived_seed(self._seed, self._calls), statistic.device):
                 self._calls += 1
@@ -125,17 +119,6 @@ class _Adapted(Aggregator, abstract=True):
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
             away = "" if view.present.all() else " A task is absent from this batch; numbers per task need all of them."
             raise WeightingError(f"{self.name} failed on {tuple(statistic.shape)}: {error}{away}") from error
-
-    def _place(self, like: torch.Tensor) -> None:
-        """Brings the object's own numbers, also those that are plain attributes, to the dtype and device of `like`."""
-        if self._placed:
-            return
-        self._placed = True
-        self.given.to(device=like.device, dtype=like.dtype)
-        for part in self.given.modules():
-            for key, value in list(vars(part).items()):
-                if isinstance(value, torch.Tensor) and value.is_floating_point():
-                    setattr(part, key, value.to(like))
 
     def _rows(self, view: StepView) -> torch.Tensor:
         """The tasks that are present (n,), on the device of the gradients."""
