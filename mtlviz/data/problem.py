@@ -146,7 +146,7 @@ class Problem:
             raise ProblemError(f"soft labels for unknown tasks {strangers}; the tasks are {names}")
         distilled = copy.copy(self)
         distilled.tasks = tuple(task.with_soft_loss() if task.name in labels else task for task in self.tasks)
-        soft = [(task, torch.as_tensor(labels[task.name]).detach()) for task in distilled.tasks if task.name in labels]
+        soft = [(task, _tensor(task.name, labels[task.name])) for task in distilled.tasks if task.name in labels]
         distilled.train = softened(self.train, self._true, soft)
         return distilled
 
@@ -177,6 +177,17 @@ class Problem:
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, tasks={[task.name for task in self.tasks]})"
+
+
+def _tensor(task: str, labels: Any) -> torch.Tensor:
+    """Soft labels as a tensor without a graph. Raises: ProblemError for what is no array of numbers."""
+    try:
+        return torch.as_tensor(labels).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ProblemError(
+            f"task {task!r}: its soft labels must be a tensor or an array (N, ...), got {type(labels).__name__}; a "
+            "model's are its predictions for the training samples"
+        ) from error
 
 
 def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:

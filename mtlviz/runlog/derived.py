@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlviz.runlog.records import Floats, Integers
+from mtlviz.runlog.records import PHASES, Floats, Integers
 
 _ROUNDING = 16 * np.finfo(np.float64).eps  # times T: what rounding leaves of a wᵀGw that is zero, relative to its terms
 
@@ -50,9 +50,14 @@ def norms(upper: Floats, tasks: int) -> Floats:
         return np.sqrt(upper[..., triangle(tasks).diagonal])
 
 
-def relative_rates(losses: Floats, norm: Floats) -> Floats:
-    """L_t / ‖g_t‖ (EMTL), (..., T); NaN where the task is absent or its gradient is zero."""
-    return _ratio(losses, norm)
+def relative_rates(losses: Floats, norm: Floats, phases: NDArray[np.int8]) -> Floats:
+    """L_t / ‖g_t‖ (EMTL), (..., T); NaN where the task is absent, its gradient is zero, or it is held.
+
+    A task is held by soft labels while another learns from true ones (`phases` (..., T), as stored): its gradient
+    vanishes, and the quotient says nothing of its pace.
+    """
+    learning = (phases == PHASES.index("supervised")).any(axis=-1, keepdims=True)
+    return np.where((phases == PHASES.index("distilled")) & learning, np.nan, _ratio(losses, norm))
 
 
 def dots(upper: Floats, tasks: int) -> Floats:

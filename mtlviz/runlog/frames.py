@@ -40,7 +40,7 @@ def steps(store: Store, back: Rewinds) -> pd.DataFrame:
             "loss": table["losses"].flatten(),
             "weight": table["weights"].flatten(),
             "grad_norm": norm.ravel(),
-            "relative_rate": derived.relative_rates(table["losses"], norm).ravel(),
+            "relative_rate": derived.relative_rates(table["losses"], norm, table["phases"]).ravel(),
             "learning_rate": np.repeat(table["learning_rate"], T),
         }
     )
@@ -129,7 +129,7 @@ def totals(store: Store, back: Rewinds) -> pd.DataFrame:
     """A row per step: the quantities of the whole update."""
     table, T = store["steps"], len(store.info.tasks)
     upper = table["gramian"]
-    rates = derived.relative_rates(table["losses"], derived.norms(upper, T))
+    rates = derived.relative_rates(table["losses"], derived.norms(upper, T), table["phases"])
     return _frame(
         {
             **{name: values.copy() for name, values in _clocks(store, "steps", back).items()},

@@ -42,7 +42,8 @@ def _task_values(store: Store, rows: slice) -> Floats:
     table, T = store["steps"], len(store.info.tasks)
     losses, weights, upper = table["losses"][rows], table["weights"][rows], table["gramian"][rows]
     norm = derived.norms(upper, T)
-    rates, shares = derived.relative_rates(losses, norm), derived.updates(weights, upper)[0]
+    rates = derived.relative_rates(losses, norm, table["phases"][rows])
+    shares = derived.updates(weights, upper)[0]
     return np.concatenate([losses, weights, norm, rates, shares, table["samples"][rows]], axis=1)
 
 
@@ -63,7 +64,7 @@ def _layer_values(store: Store, rows: slice) -> Floats:
 def _total_values(store: Store, rows: slice) -> Floats:
     table, T = store["steps"], len(store.info.tasks)
     upper = table["gramian"][rows]
-    rates = derived.relative_rates(table["losses"][rows], derived.norms(upper, T))
+    rates = derived.relative_rates(table["losses"][rows], derived.norms(upper, T), table["phases"][rows])
     return np.stack(
         [
             derived.rate_variances(rates),

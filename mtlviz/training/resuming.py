@@ -53,7 +53,7 @@ def resumed(make: Callable[[], Training], folder: Path) -> tuple[Training, RunLo
         try:
             finished = _restored(training, checkpoints, step, log)
         except _UnusableError as error:
-            said = f"{error} It is left out: the run goes on from an earlier checkpoint."
+            said = f"{error} It is left out."
             warnings.warn(said, DamagedLogWarning, stacklevel=3)
             training = make()  # this one may be half way there
             continue

@@ -225,6 +225,8 @@ def test_rows_of_a_loader_can_have_no_soft_labels() -> None:
 def test_a_loss_without_soft_labels_is_told_and_nothing_is_changed() -> None:
     task = mv.Task("size", loss=lambda o, y: (o - y).abs().max(), metric="rmse", outputs=1)
     problem = mv.Problem(tasks=[task], trunk=nn.Linear(6, 4), train=(_data()[0], {"size": _data()[1]["size"]}))
+    with pytest.raises(ProblemError, match="task 'size': its soft labels must be a tensor or an array"):
+        crossing().distilled({"size": object()})  # type: ignore[dict-item]
     with pytest.raises(ProblemError, match="task 'size': nobody knows the soft labels of <lambda>"):
         problem.distilled({"size": _soft()["size"]})
     assert problem.tasks == (task,)

@@ -186,10 +186,15 @@ def test_derived_quantities_are_those_of_the_full_matrices(case: tuple) -> None:
     if total > 1e-6 * scale:
         np.testing.assert_allclose(share, w * (G @ w) / total, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(share.sum(), 1)
-    rates = derived.relative_rates(losses, norm)
+    supervised = np.zeros(T, np.int8)
+    rates = derived.relative_rates(losses, norm, supervised)
     present = norm > 0
     np.testing.assert_allclose(rates[present], losses[present] / norm[present])
     assert np.isnan(rates[~present]).all()
+    held = np.arange(T) % 2 == 1  # a task that is held by soft labels has no pace, unless all are
+    some = derived.relative_rates(losses, norm, held.astype(np.int8))
+    np.testing.assert_array_equal(np.isnan(some), np.isnan(rates) | held)
+    np.testing.assert_array_equal(derived.relative_rates(losses, norm, supervised + 1), rates)
     if present.any():
         np.testing.assert_allclose(derived.rate_variances(rates), np.var(rates[present]), rtol=1e-9)
     cosine = derived.cosines(derived.dots(upper, T), norm)
