@@ -37,7 +37,6 @@ from mtlviz.training.parts import (
 )
 from mtlviz.training.schedules import Schedule
 from mtlviz.training.update import Updater
-from mtlviz.weighting import Weighting
 
 
 def train(
@@ -168,16 +167,11 @@ class Training(Iterator[Record]):
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on, not copied; whole only right after a round of validations."""
-        method = self.weighting.state_dict() if isinstance(self.weighting, (Weighting, Aggregator)) else None
         return {
             "step": self.step,
             "position": self.position,
             "time": self._clock(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "weighting": method,
-            "sampler": self.sampler.state_dict(),
+            **self.updater.state_dict(),
             "finished": self._finished,
             **self.course.state_dict(),
         }
@@ -193,13 +187,7 @@ class Training(Iterator[Record]):
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Brings back what a rewind brings back."""
         self.position = int(state["position"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if isinstance(self.weighting, (Weighting, Aggregator)):
-            self.weighting.load_state_dict(state["weighting"])
-        self.sampler.load_state_dict(state["sampler"])
+        self.updater.load_state_dict(state)
 
     def _sampler(self, problem: Problem, batch_size: int) -> BatchSampler:
         return BatchSampler(problem.train, batch_size=batch_size, seed=self.seed, sampling=problem.sampling)

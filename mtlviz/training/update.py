@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mtlviz.gradients.shared import SharedGradients, TaskGradients
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed, seeded
 from mtlviz.runlog.records import Floats, Measure, Record, Step
+from mtlviz.training.buffers import restore_buffers, unsaved_buffers
 from mtlviz.training.combining import Function, cancelling, combination
 from mtlviz.training.distillation import Annealed
 from mtlviz.training.further_batches import FurtherBatches
@@ -65,6 +67,29 @@ class Updater:
         self.gradients.tasks = problem.tasks
         size, seed = sampler.batch_size, derived_seed(self.seed, 4)
         self._further = FurtherBatches(self.model, problem, batch_size=size, seed=seed, shares=shares)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a rewind brings back, not copied: all that the updates to come depend on, but for the position."""
+        method = self.weighting.state_dict() if isinstance(self.weighting, (Weighting, Aggregator)) else None
+        return {
+            "model": self.model.state_dict(),
+            "buffers": unsaved_buffers(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "weighting": method,
+            "sampler": self.sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state_dict`, which may hold more."""
+        self.model.load_state_dict(state["model"])
+        restore_buffers(self.model, state["buffers"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if isinstance(self.weighting, (Weighting, Aggregator)):
+            self.weighting.load_state_dict(state["weighting"])
+        self.sampler.load_state_dict(state["sampler"])
 
     def update(
         self, step: int, position: int, phases: Sequence[str], *, clock: Callable[[], float], warmth: float = 1.0

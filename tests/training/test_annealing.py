@@ -101,5 +101,5 @@ def test_a_run_goes_on_with_the_same_teachers_wherever_they_lie_and_with_no_othe
         again = start(schedule=mv.training.BornAgain(teachers=same), log=tmp_path / "run", resume=True)
         assert again.wait(60).log.state == "finished"
     others = mv.training.BornAgain(teachers=tmp_path / "others")
-    with pytest.raises(mv.errors.RunLogError, match=r"another run: schedule\.teachers\.kind is '.*' there"):
+    with pytest.raises(mv.errors.RunLogError, match=r"another run: schedule\.teachers\.size is '.*' there"):
         start(schedule=others, log=tmp_path / "run", resume=True)
