@@ -49,7 +49,7 @@ def test_every_stateful_object_of_torchjd_is_tried() -> None:
     assert found <= set(STATEFUL)
 
 
-def training(weighting: Any, **options: Any) -> mv.Training:
+def training(weighting: Any, **options: Any) -> Any:
     """A run of 10 updates; 2 batches an epoch."""
     given = {"steps": 10, "validate_every": 5, "layers_every": 0, "batch_size": 128} | options
     return mv.train(crossing(), weighting=weighting, optimizer=functools.partial(torch.optim.Adam, lr=0.05), **given)
@@ -91,6 +91,15 @@ def test_a_rewind_brings_its_state_back(name: str) -> None:
             assert_same_state(packed(run.state_dict()["weighting"]), states[record.detail["step"]])
             assert record.detail["step"] < record.step
     assert rewinds > 1
+
+
+def test_a_schedule_in_which_tasks_wait_is_named_where_every_task_is_needed() -> None:
+    waiting = {"schedule": mv.training.Sequential(order="small", validate_every=2), "validate_every": None}
+    for given in (aggregation.GradVac(), aggregation.ConstantWeighting(torch.ones(3))):
+        with pytest.raises(
+            WeightingError, match=r"no schedule in which tasks wait \(Sequential, Continual\).*at step 1"
+        ):
+            list(training(given, **waiting))
 
 
 class Remembering(aggregation.Weighting[PSDMatrix], torchjd.Stateful):

@@ -68,6 +68,12 @@ def _reads(weighting: Any) -> str:
     )
 
 
+_ALL = (
+    "a labelled sample of every task in every batch: use larger batches, and no schedule in which tasks wait "
+    "(Sequential, Continual), where no batch has them all"
+)
+
+
 class _Adapted(Aggregator, abstract=True):
     """What the adapters share: random numbers of the step's own, a state to forget, and tasks that are away."""
 
@@ -117,15 +123,15 @@ class _Adapted(Aggregator, abstract=True):
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            away = "" if view.present.all() else " A task is absent from this batch; numbers per task need all of them."
+            away = "" if view.present.all() else f" A task is absent from this batch; numbers per task need {_ALL}."
             raise WeightingError(f"{self.name} failed on {tuple(statistic.shape)}: {error}{away}") from error
 
     def _rows(self, view: StepView) -> torch.Tensor:
         """The tasks that are present (n,), on the device of the gradients."""
         if self._stateful and not view.present.all():
             raise WeightingError(
-                f"{self.name} keeps a state per task and needs a labelled sample of every task in every batch; "
-                "use larger batches, or a weighting of mtlviz, which keeps the state of a task that is away"
+                f"{self.name} keeps a state per task and needs {_ALL}; or use a weighting of mtlviz, which keeps the "
+                "state of a task that is away"
             )
         return torch.from_numpy(np.flatnonzero(view.present)).to(view.gradients.jacobian.device)
 
