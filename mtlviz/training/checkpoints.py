@@ -7,6 +7,7 @@ import copy
 import io
 import os
 import re
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -55,29 +56,36 @@ class Checkpoints(Protocol):
 
 
 class InMemory(Checkpoints):
-    """Checkpoints for as long as the process lives, as copies on the CPU."""
+    """Checkpoints for as long as the process lives, as copies on the CPU; several threads may ask at once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._states: dict[int, dict[str, Any]] = {}
         self._soft: dict[tuple[str, int], torch.Tensor] = {}
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """See `Checkpoints`."""
-        self._states[step] = packed(state)
+        copied = packed(state)
+        with self._lock:
+            self._states[step] = copied
 
     def load(self, step: int) -> dict[str, Any]:
         """See `Checkpoints`."""
-        if step not in self._states:
-            raise RunLogError(f"There is no checkpoint of step {step}; there are {self.steps()}.")
-        return unpacked(self._states[step])
+        with self._lock:
+            state, there = self._states.get(step), sorted(self._states)
+        if state is None:
+            raise RunLogError(f"There is no checkpoint of step {step}; there are {there}.")
+        return unpacked(state)
 
     def prune(self, keep: Collection[int]) -> None:
         """See `Checkpoints`."""
-        self._states = {step: state for step, state in self._states.items() if step in keep}
+        with self._lock:
+            self._states = {step: state for step, state in self._states.items() if step in keep}
 
     def steps(self) -> list[int]:
         """See `Checkpoints`."""
-        return sorted(self._states)
+        with self._lock:
+            return sorted(self._states)
 
     def save_soft(self, task: str, step: int, labels: torch.Tensor) -> None:
         """See `Checkpoints`."""
@@ -157,7 +165,8 @@ def best_model(run: str | PathLike[str] | Run, problem: Problem, task: str) -> S
 
     Where the run converged on the task, that is the checkpoint which it went back to, else the best one that is kept.
 
-    run: its folder, or the run itself where it keeps checkpoints. problem: with the trunk and heads of the run.
+    run: its folder, or the run itself where it keeps checkpoints; it may still train. problem: with the trunk and heads
+    of the run.
 
     Raises: RunLogError where the run keeps no checkpoint of a validation of the task, or one of another model;
     ValueError for an unknown task.
@@ -170,15 +179,33 @@ def best_model(run: str | PathLike[str] | Run, problem: Problem, task: str) -> S
     if task not in log.names:
         raise ValueError(unknown("task", task, log.names))
     place = f"the run in {log.path}" if log.path is not None else "this run"
-    step = None if checkpoints is None else _best_step(log, task, checkpoints.steps())
-    if checkpoints is None or step is None:
+    state = None if checkpoints is None else _best_state(log, task, checkpoints)
+    if state is None:
         raise RunLogError(f"No checkpoint of a validation of the task {task!r} is kept by {place}.")
     model = copy.deepcopy(problem.model).cpu()
     try:
-        model.load_state_dict(checkpoints.load(step)["model"])
+        model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise RunLogError(f"The problem's model is not that of {place}: {error}") from error
     return model.eval()
+
+
+_CHOICES = 10  # a run drops a few checkpoints a validation: none takes long enough to lose so many choices
+
+
+def _best_state(log: RunLog, task: str, checkpoints: Checkpoints) -> dict[str, Any] | None:
+    """The state of a task's best validation. A run that trains may drop a checkpoint after it was chosen."""
+    for _ in range(_CHOICES):
+        step = _best_step(log, task, checkpoints.steps())
+        if step is None:
+            return None
+        try:
+            return checkpoints.load(step)
+        except RunLogError as error:
+            if step in checkpoints.steps():
+                raise
+            gone = error
+    raise gone
 
 
 def _best_step(log: RunLog, task: str, kept: Collection[int]) -> int | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections import Counter, OrderedDict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,8 @@ from torch import nn
 
 import mtlviz as mv
 from mtlviz.errors import RunLogError
-from mtlviz.training.checkpoints import Checkpoints, InFolder, InMemory
-from tests.problems import Crossing
+from mtlviz.training.checkpoints import Checkpoints, InFolder, InMemory, best_model
+from tests.problems import Crossing, crossing
 from tests.training.resumed import assert_same_state
 
 
@@ -219,3 +222,67 @@ def test_the_log_is_flushed_first(tmp_path: Path) -> None:
     kept.save(0, {})
     kept.save(5, {})
     assert seen == [[], [0]]
+
+
+class _Dropping:
+    """Checkpoints of a run that trains on: each time that one is chosen, it has just been dropped for the next."""
+
+    def __init__(self, kept: Checkpoints, times: int) -> None:
+        self.kept, self.times = kept, times
+        self.loaded: list[int] = []
+
+    def steps(self) -> list[int]:
+        return self.kept.steps()
+
+    def load(self, step: int) -> dict[str, Any]:
+        self.loaded.append(step)
+        if len(self.loaded) <= self.times:
+            self.kept.prune(set(self.kept.steps()) - {step})
+        return self.kept.load(step)
+
+
+def _rising(kept: Checkpoints, problem: mv.Problem, count: int) -> mv.RunLog:
+    """The log of a run whose validations only get better, and checkpoints of them all."""
+    log = mv.RunLog.create(None, mv.train(problem, steps=1))
+    for step in range(count):
+        log.append(mv.Validation(step, step, "kind", "accuracy", step / 100))
+        kept.save(step, {"model": problem.model.state_dict()})
+    return log
+
+
+def test_the_best_model_is_chosen_anew_where_the_run_dropped_it(checkpoints: Checkpoints) -> None:
+    problem = crossing()
+    log = _rising(checkpoints, problem, 6)
+    dropping: Any = _Dropping(checkpoints, 3)
+    run: Any = SimpleNamespace(log=log, training=SimpleNamespace(checkpoints=dropping))
+    best_model(run, problem, "kind")
+    assert dropping.loaded == [5, 4, 3, 2]
+    dropping.times = 9
+    with pytest.raises(RunLogError, match="No checkpoint of a validation of the task 'kind' is kept by this run"):
+        best_model(run, problem, "kind")
+    assert checkpoints.steps() == []
+
+
+def test_threads_may_save_prune_and_ask_at_once(checkpoints: Checkpoints) -> None:
+    raised: list[Exception] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                for step in checkpoints.steps()[-1:]:
+                    with contextlib.suppress(RunLogError):  # dropped in between
+                        assert checkpoints.load(step) == {"step": step}
+        except Exception as error:  # noqa: BLE001 - a thread's own would only be printed
+            raised.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for step in range(40):
+        checkpoints.save(step, {"step": step})
+        checkpoints.prune({step, step - 1, *range(0, step, 10)})
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not raised
