@@ -155,11 +155,6 @@ class Convergence:
         """Whether every task has converged."""
         return len(self.converged) == len(self.rule.tasks)
 
-    @property
-    def best_steps(self) -> dict[str, int]:
-        """The step of the best validation of each task that has a finite one."""
-        return self.converged | self._open()
-
     def _open(self) -> dict[str, int]:
         return {task: watch.step for task, watch in self._watches.items() if watch.best is not None}
 

@@ -36,7 +36,7 @@ def test_a_hand_worked_joint_schedule() -> None:
         Signal(50, 20, "distillation", "a"),
     ]
     assert rule.phases == {"a": "distilled", "b": "supervised"}
-    assert rule.best_steps == {"a": 20, "b": 10}  # not 40, which was thrown away
+    assert rule.needed() == {20, 10}  # a's and b's, not 40, which was thrown away
     assert rule.validation(60, 30, {"a": 1.0, "b": 6.0}) == []  # b had waited 1 at position 20, now 2
     second = rule.validation(70, 40, {"a": 1.0, "b": 7.0})
     assert second == [
@@ -58,7 +58,7 @@ def test_a_hand_worked_sequence() -> None:
     signals = rule.validation(30, 30, {"a": 9.0, "b": 1.0})
     expected = [("convergence", "b"), ("rewind", None), ("distillation", "b"), ("task_added", "a")]
     assert kinds(signals) == expected
-    assert rule.best_steps["a"] == 10  # a starts from the 3.0 of position 10, not from the 9.0 that was thrown away
+    assert rule.needed() == {10}  # a starts from the 3.0 of position 10, not from the 9.0 that was thrown away
     assert rule.validation(40, 20, {"a": 3.0, "b": 2.0}) == []
     signals = rule.validation(50, 30, {"a": 2.0, "b": 2.0})
     assert kinds(signals) == [("convergence", "a"), ("rewind", None)]
@@ -82,7 +82,7 @@ def test_ties_go_by_the_earliest_best_and_equal_bests_go_together() -> None:
     assert kinds(signals)[:3] == [("convergence", "b"), ("convergence", "c"), ("rewind", None)]
     assert signals[2].detail == {"to": 0, "step": 0, "tasks": ["b", "c"]}
     assert rule.phases["a"] == "supervised"
-    assert rule.best_steps["a"] == 0  # what it had at position 0
+    assert rule.needed() == {0}  # what a had at position 0
 
 
 def test_a_best_at_the_very_first_validation_goes_back_to_the_start() -> None:
@@ -107,7 +107,7 @@ def test_nan_never_improves_and_a_task_without_a_value_never_converges() -> None
         signals = rule.validation(k * EVERY, k * EVERY, {"a": math.nan, "b": float(k)})
         assert signals == []
     assert rule.validation(100, 100, {"a": 3.0, "b": math.nan}) == []
-    assert rule.best_steps == {"a": 100, "b": 90}
+    assert rule.needed() == {100, 90}
     assert rule.end(100, 100) == [Signal(100, 100, "step_cap", None, {"unconverged": ["a", "b"]})]
 
 
