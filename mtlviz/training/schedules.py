@@ -94,10 +94,11 @@ class Joint(Asynchronous):
 class Sequential(Asynchronous):
     """The first task learns alone; when it converges, the next is added, and it goes on from soft labels.
 
-    order: "small" (fewest training samples first), "large", "easy" (as they converged in `joint`), or the names of all
-        tasks. joint: the log of a joint run, for "easy".
+    order: "small" (fewest training samples first), "large", "easy" (as they converged in `joint`, then those that had
+        not at its step cap, in the problem's order), or the names of all tasks. joint: the log of a joint run, for
+        "easy".
 
-    Raises: ValueError for another order, or "easy" without a joint run in which all tasks converged.
+    Raises: ValueError for another order, or "easy" without a joint run that came to its end.
     Source: Lu et al., NAACL 2022 industry track, section 3.2 and Table 7.
     """
 
@@ -195,8 +196,15 @@ def checked_schedule(schedule: Any) -> Schedule | None:
 
 
 def _converged_in(joint: RunLog, names: Sequence[str]) -> tuple[str, ...]:
+    """The names as their tasks converged in a run; those that did not before its step cap are the hardest."""
+    if sorted(joint.names) != sorted(names):
+        raise ValueError(f"order='easy' needs a joint run of the tasks {list(names)}; this one has {list(joint.names)}")
     events = joint.events
     order = [str(task) for task in events.loc[events["kind"] == "convergence", "task"]]
-    if sorted(order) != sorted(names):
-        raise ValueError(f"order='easy' needs a joint run in which {list(names)} converged; in this one {order} did")
-    return tuple(order)
+    left = [name for name in names if name not in order]
+    if left and not (events["kind"] == "step_cap").any():
+        raise ValueError(
+            "order='easy' needs a joint run in which all tasks converged, or that ended at its step cap; in this one "
+            f"{left} did not converge, and it did not end so"
+        )
+    return (*order, *left)

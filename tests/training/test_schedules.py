@@ -242,9 +242,27 @@ def test_orders() -> None:
         mv.training.Sequential(order="smal")
     with pytest.raises(ValueError, match="give its log"):
         mv.training.Sequential(order="easy")
-    unfinished = recorded(quick(mv.training.Joint(patience=50), problem, steps=20))
-    with pytest.raises(ValueError, match="needs a joint run in which"):
-        mv.train(problem, schedule=mv.training.Sequential(order="easy", joint=unfinished))
+
+
+def test_tasks_that_a_joint_run_did_not_bring_to_convergence_are_the_hardest() -> None:
+    problem = crossing()
+
+    def easy(joint: mv.RunLog) -> tuple[str, ...]:
+        return mv.training.Sequential(order="easy", joint=joint).task_order(problem)
+
+    hasty_for_rare = mv.training.Joint(patience={"kind": 50, "size": 50, "rare": 1})
+    capped = recorded(quick(hasty_for_rare, problem, steps=100))
+    assert of(capped, "step_cap")[0].detail == {"unconverged": ["kind", "size"]}
+    assert easy(capped) == ("rare", "kind", "size")
+    cut = mv.RunLog.create(None, training := quick(hasty_for_rare, problem))
+    for record in training:
+        cut.append(record)
+        if isinstance(record, mv.Event) and record.kind == "convergence":
+            break
+    with pytest.raises(ValueError, match=r"needs a joint run in which.*\['kind', 'size'\] did not converge"):
+        mv.train(problem, schedule=mv.training.Sequential(order="easy", joint=cut))
+    with pytest.raises(ValueError, match=r"needs a joint run of the tasks .* this one has \['kind'\]"):
+        easy(recorded(quick(mv.training.Joint(), problem.alone("kind"))))
 
 
 def test_continual_learning_keeps_the_true_labels() -> None:
