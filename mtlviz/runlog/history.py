@@ -93,7 +93,12 @@ class History:
 
     @property
     def held(self) -> derived.Flags:
-        """(S, T) whether the task learns from soft labels, so that the weighting balances the others."""
+        """(S, T) whether the task learns from soft labels.
+
+        It then has the mean of the weights of the others, which the weighting balances; but where all tasks learn from
+        them, and with a method that cannot leave one out (GradDrop, AdaTask, TorchJD's with a state, one of your own),
+        all are balanced.
+        """
         return self._now()["steps"]["phases"] == PHASES.index("distilled")
 
     @property

@@ -62,7 +62,9 @@ def train(
         task unless given; an event "step_cap" says that it ended the run.
     schedule: which task learns when and from what, of `mtlviz.training`: `Joint`, `Sequential`, `Continual`,
         `BornAgain`; None for all tasks from their true labels to the end. Tasks that learn from soft labels are held at
-        the mean of the weights of the others, which the weighting balances among themselves.
+        the mean of the weights of the others, which the weighting balances among themselves. Where all learn from them
+        it balances them all. So do, always, GradDrop, AdaTask, objects of TorchJD that keep a state, and an aggregator
+        of your own unless its `leaves_out` is True.
     batch_size: samples a batch (a task, where each task has data of its own, unless the problem has a `sampling`).
     optimizer: parameters -> Optimizer; Adam with lr 1e-3 unless given. scheduler: optimizer -> LRScheduler, stepped
         after every update. Those that need a closure or a metric (LBFGS, ReduceLROnPlateau) are refused.
