@@ -10,20 +10,19 @@ import numpy as np
 import pandas as pd
 
 from mtlviz.analysis.buckets import Source, finite, log_only
-from mtlviz.analysis.validation import judged
+from mtlviz.analysis.validation import judged, waiting_schedule
 from mtlviz.convergence import Convergence, Rule
 from mtlviz.errors import FrameError
 from mtlviz.runlog import Event, RunLog, TaskInfo
-
-KINDS = ("convergence", "rewind", "distillation", "task_added", "step_cap")
-"""The kinds of events that the rule of convergence says."""
 
 
 def replay_events(log: RunLog) -> pd.DataFrame:
     """Return the events that the rule of convergence says of a stored run, by the run's own settings.
 
     They are the rows of `log.events` of the kinds convergence, rewind, distillation, task_added and step_cap, worked
-    out again from the stored validations alone: a check of the run, and of a log whose events were lost.
+    out again from the stored validations alone: a check of the run, and of a log whose events were lost. Where the run
+    has not finished, or its end was lost, a last round of validations that lacks some of the tasks is left out: nothing
+    was decided there yet. What follows from a whole one is there before the run itself has said it.
 
     Args:
         log: a RunLog whose configuration has a "schedule".
@@ -35,8 +34,8 @@ def replay_events(log: RunLog) -> pd.DataFrame:
         FrameError: the source is no log, or the run had no schedule that waits for convergence.
     """
     now = log_only(log, needs="replay_events", because="the rule needs the run's own settings").snapshot()
-    schedule = now.info.config.get("schedule")
-    if not isinstance(schedule, Mapping) or "patience" not in schedule:
+    schedule = waiting_schedule(now)
+    if schedule is None:
         raise FrameError(
             "replay_events needs the log of a run with a schedule that waits for convergence, such as "
             "mv.training.Joint; this run's configuration has none. analysis.convergence(log, patience=...) asks any "
@@ -44,9 +43,12 @@ def replay_events(log: RunLog) -> pd.DataFrame:
         )
     follows = Convergence(Rule.from_config(schedule, now.tasks))
     signals = follows.begin()
-    for (step, position), values in _rounds(now.validations):
-        signals += follows.validation(step, position, values)
     ended = now.events[(now.events["kind"] == "finish").to_numpy()]
+    rounds = list(_rounds(now.validations))
+    if not len(ended) and rounds and any(rounds[-1][1].keys() < values.keys() for _, values in rounds[:-1]):
+        del rounds[-1]
+    for (step, position), values in rounds:
+        signals += follows.validation(step, position, values)
     if len(ended):
         signals += follows.end(int(ended["step"].iloc[-1]), int(ended["position"].iloc[-1]))
     said = RunLog.create(None, now.info)

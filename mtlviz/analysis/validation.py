@@ -82,13 +82,20 @@ def scheduled(log: RunLog) -> bool:
     return bool(config.get("schedule")) or bool(set(log._now()["events"]["kind"]) & {"convergence", "task_added"})
 
 
+def waiting_schedule(log: RunLog) -> Mapping[str, Any] | None:
+    """Return the settings of the run's schedule where it waits for tasks to converge, else None."""
+    schedule = log.info.config.get("schedule")
+    return schedule if isinstance(schedule, Mapping) and "patience" in schedule else None
+
+
 def _with_schedule(frame: pd.DataFrame, log: RunLog) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """Return the frame with the columns phase and decided, and which rows a convergence is drawn from."""
     now = log.snapshot()
     steps, T = now._now()["steps"], len(now.tasks)
     step, task = frame["step"].to_numpy(np.int64), frame["task"].cat.codes.to_numpy(np.int64)
-    row = np.searchsorted(steps["step"], step, side="right") - 1
-    phase = np.append(steps["phases"].reshape(-1, T), np.full((1, T), -1, np.int8), axis=0)[row, task]
+    row = np.searchsorted(steps["step"], step, side="right") - 1  # -1 before the first update
+    phase = np.full(len(frame), -1, np.int8)
+    phase[row >= 0] = steps["phases"].reshape(-1, T)[row[row >= 0], task[row >= 0]]
     decided, marked = np.full(len(frame), np.nan), np.zeros(len(frame), bool)
     events = now.events[(now.events["kind"] == "convergence").to_numpy()]
     event: Any  # a named tuple of the columns

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from mtlviz.analysis.validation import scheduled
+from mtlviz.analysis.validation import scheduled, waiting_schedule
 from mtlviz.errors import MtlvizError
 from mtlviz.runlog.log import RunLog
 from mtlviz.widgets import tabs
@@ -156,8 +156,7 @@ class Dashboard(ipywidgets.VBox):
 
 def _converged(log: RunLog) -> tuple[int, int] | None:
     """How many of how many tasks have converged, in a run that waits for that."""
-    schedule = log.info.config.get("schedule")
-    if not isinstance(schedule, dict) or "patience" not in schedule:
+    if waiting_schedule(log) is None:
         return None
     events = log.events
     return events.task[events.kind == "convergence"].nunique(), len(log.tasks)

@@ -53,6 +53,29 @@ def test_a_run_that_was_cut_off_has_a_step_cap_and_one_that_goes_on_has_none() -
     assert analysis.replay_events(live)["kind"].tolist() == ["convergence", "rewind", "distillation"]
 
 
+def test_a_log_in_the_middle_of_a_round_says_no_more_than_the_run_did() -> None:
+    for whole in (scheduled_run(patience=2), scheduled_run(order=("kind", "place", "size"), patience=2)):
+        log, events = RunLog.create(None, whole.info), said(whole)
+        rows = list(whole.validations.itertuples())
+        for row, later in zip(rows, [*rows[1:], None], strict=True):
+            log.append(Validation(row.step, row.position, row.task, row.metric, row.value))
+            torn = row.step > 0 and later is not None and later.step == row.step
+            before = events["step"] < row.step if torn else events["step"] <= row.step
+            pd.testing.assert_frame_equal(analysis.replay_events(log), events[before], check_exact=True)
+
+
+def test_a_short_last_round_counts_once_the_run_has_finished() -> None:
+    info = scheduled_run(patience=1).info
+    log = RunLog.create(None, info)
+    for task in info.tasks:
+        log.append(Validation(0, 0, task.name, task.metric, 0.9))
+    log.append(Validation(50, 50, "size", info.tasks[0].metric, 0.5))
+    assert analysis.replay_events(log).empty
+    log.append(Event(50, 50, "finish"))
+    told = analysis.replay_events(log)
+    assert told[["kind", "task"]].iloc[0].tolist() == ["convergence", "size"]
+
+
 def test_only_a_run_that_waits_for_convergence_has_events_to_replay() -> None:
     with pytest.raises(FrameError, match=r"a schedule that waits for convergence.*analysis.convergence\(log"):
         analysis.replay_events(hand())
