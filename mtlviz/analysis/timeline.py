@@ -30,7 +30,8 @@ def timeline(log: RunLog) -> pd.DataFrame:
         away; value: at a convergence the validation that was kept, in its metric's unit.
         Of a stretch the clocks are those of its first and last recorded update. A mark reaches from where it goes back
         to up to where it was made: a convergence from the best validation to the one that decided, a rewind from the
-        checkpoint to where the run stood, a task's adding from the checkpoint that it begins from.
+        checkpoint to where the run stood. A task's adding is a moment: the update after which it was made (0 before the
+        first), and the position from which the task learns, after the rewind that may have come with it.
 
     Raises:
         FrameError: the source is no log.

@@ -94,6 +94,15 @@ def test_a_run_by_hand() -> None:
     assert of(first, "rewind")[CLOCKS].to_numpy().tolist() == [[30, 40, 30, 40]]
 
 
+def test_a_task_is_added_at_a_moment_and_at_the_position_that_was_gone_back_to() -> None:
+    frame = analysis.timeline(scheduled_run(("a", "b"), patience=1, every=10, order=("a", "b")))
+    added, back = of(frame, "added"), of(frame, "rewind")
+    assert added["task"].tolist() == ["a", "b"]
+    step, position = back["step_last"].iloc[0], back["position_first"].iloc[0]
+    assert position < step
+    assert added[CLOCKS].to_numpy().tolist() == [[0, 0, 0, 0], [step, step, position, position]]
+
+
 def test_a_rewind_that_names_no_task_is_kept_and_finds_its_checkpoint() -> None:
     frame = analysis.timeline(rewound())
     back = of(frame, "rewind")
