@@ -133,60 +133,105 @@ def test_a_rule_comes_back_from_its_config() -> None:
     assert Rule.from_config(rule.config(), tasks("a", "b")) == rule
 
 
+Values = dict[str, float]
+
+
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[Rule, list[dict[str, float]]]:
+def runs(draw: st.DrawFn) -> tuple[Rule, list[Values]]:
     names = ["a", "b", "c", "d"][: draw(st.integers(1, 4))]
-    patience = {name: draw(st.integers(1, 4)) for name in names}
-    order = draw(st.none() | st.permutations(names))
-    rule = Rule.of(tasks(*names), patience=patience, order=order, distils=draw(st.booleans()))
+    drawn = [SimpleNamespace(name=name, direction=draw(st.sampled_from(["max", "min"]))) for name in names]
+    rule = Rule.of(
+        drawn,
+        patience={name: draw(st.integers(1, 4)) for name in names},
+        min_delta={name: draw(st.sampled_from([0.0, 0.5, 1.0, 2.5])) for name in names},
+        order=draw(st.none() | st.permutations(names)),
+        distils=draw(st.booleans()),
+    )
     value = st.integers(0, 6).map(float) | st.just(math.nan)
     return rule, draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, value)), max_size=60))
 
 
-@settings(max_examples=300, deadline=None)
-@given(runs(), st.integers(0, 30))
-def test_any_sequence_of_metrics(run: tuple[Rule, list[dict[str, float]]], interrupted: int) -> None:
-    """Positions and steps stay consistent, every rewind converges someone new, and what it needs is kept."""
-    rule, values = run
-    follow = Convergence(rule)
-    follow.begin()
-    # What is measured falls from some round on, so that every task ends converged.
-    values = values + [dict.fromkeys(rule.tasks, -1.0 - k) for k in range(200)]
-    step = position = rewinds = 0
-    added = dict.fromkeys(rule.tasks, 0)  # the position where each task began to learn
-    kept, seen = {}, {}  # checkpoints that are there: step -> position; surviving values: position -> values
-    for round_, value in enumerate(values):
-        if follow.done:
-            break
-        if round_ == interrupted:  # a resumed run knows what an uninterrupted one knows
-            again = Convergence(rule)
-            again.load_state_dict(follow.state_dict())
-            assert again.state_dict() == follow.state_dict()
-            follow = again
-        before = set(follow.converged)
-        seen[position] = value
-        signals = follow.validation(step, position, value)
-        kept[step] = position
-        new = [signal.task for signal in signals if signal.kind == "convergence"]
+def worsening(rule: Rule, rounds: int) -> list[Values]:
+    """Values that get worse round by round, so that every task ends converged."""
+    sign = {task: -1.0 if rule.directions[task] == "max" else 1.0 for task in rule.tasks}
+    return [{task: sign[task] * (10.0 + k) for task in rule.tasks} for k in range(rounds)]
+
+
+def best_position(rule: Rule, task: str, curve: dict[int, Values], added: int) -> int | None:
+    """Where a curve last improved on its best by more than min_delta, from the position where the task was added."""
+    best, where = math.nan, None
+    for position in sorted(at for at in curve if at >= added):
+        value = curve[position][task]
+        better = (
+            value > best + rule.min_delta[task]
+            if rule.directions[task] == "max"
+            else value < best - rule.min_delta[task]
+        )
+        if better or (math.isnan(best) and not math.isnan(value)):
+            best, where = value, position
+    return where
+
+
+class Followed:
+    """A rule, and what can be told of it without it: the clocks, the surviving curve, the checkpoints there are."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule, self.follow = rule, Convergence(rule)
+        self.follow.begin()
+        self.step = self.position = self.rewinds = 0
+        self.added = dict.fromkeys(rule.tasks, 0)  # the position where each task began to learn
+        self.kept: dict[int, int] = {}  # step -> position
+        self.curve: dict[int, Values] = {}  # surviving position -> values
+
+    def interrupt(self) -> None:
+        """A resumed run knows what an uninterrupted one knows."""
+        again = Convergence(self.rule)
+        again.load_state_dict(self.follow.state_dict())
+        assert again.state_dict() == self.follow.state_dict()
+        self.follow = again
+
+    def validate(self, values: Values) -> None:
+        before = set(self.follow.converged)
+        self.curve[self.position] = values
+        signals = self.follow.validation(self.step, self.position, values)
+        self.kept[self.step] = self.position
+        new = [str(signal.task) for signal in signals if signal.kind == "convergence"]
         back = [signal for signal in signals if signal.kind == "rewind"]
         assert len(back) == bool(new)
         assert before.isdisjoint(new)
-        assert set(follow.converged) == before | set(new)
-        assert all(signal.step == step for signal in signals)
+        assert set(self.follow.converged) == before | set(new)
+        assert all(signal.step == self.step for signal in signals)
         for signal in back:
-            rewinds += 1
-            assert kept[signal.detail["step"]] == signal.detail["to"] == signal.position <= position
-            position = signal.position
-            seen = {at: v for at, v in seen.items() if at <= position}
-            for task in new:  # it goes back to the best of its surviving curve, the first of equal ones
-                own = [(v[task], -at) for at, v in seen.items() if at >= added[task] and math.isfinite(v[task])]
-                assert seen[position][task] == max(own)[0]
-        added |= {signal.task: signal.position for signal in signals if signal.kind == "task_added"}
-        kept = {at: p for at, p in kept.items() if at in follow.needed() | {step}}
+            self._go_back(signal, new)
+        self.added |= {str(s.task): s.position for s in signals if s.kind == "task_added"}
+        self.kept = {at: p for at, p in self.kept.items() if at in self.follow.needed() | {self.step}}
         if back:
-            kept[step] = position
-        assert follow.needed() <= set(kept)
-        assert sum(phase == "supervised" for phase in follow.phases.values()) >= (not follow.done)
-        step, position = step + EVERY, position + EVERY
-    assert follow.done
-    assert rewinds <= len(rule.tasks)
+            self.kept[self.step] = self.position
+        assert self.follow.needed() <= set(self.kept)
+        assert sum(phase == "supervised" for phase in self.follow.phases.values()) >= (not self.follow.done)
+        self.step, self.position = self.step + EVERY, self.position + EVERY
+
+    def _go_back(self, signal: Signal, tasks_: list[str]) -> None:
+        """Back to the best of the surviving curve of those that converged, at a checkpoint that is there."""
+        self.rewinds += 1
+        assert self.kept[signal.detail["step"]] == signal.detail["to"] == signal.position <= self.position
+        for task in tasks_:
+            assert best_position(self.rule, task, self.curve, self.added[task]) == signal.position
+        self.position = signal.position
+        self.curve = {at: values for at, values in self.curve.items() if at <= self.position}
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs(), st.integers(0, 30))
+def test_any_sequence_of_metrics(run: tuple[Rule, list[Values]], interrupted: int) -> None:
+    """Positions and steps stay consistent, every rewind converges someone new, and what it needs is kept."""
+    rule, values = run
+    followed = Followed(rule)
+    for round_, value in enumerate(values + worsening(rule, 200)):
+        if followed.follow.done:
+            break
+        if round_ == interrupted:
+            followed.interrupt()
+        followed.validate(value)
+    assert followed.follow.done
+    assert followed.rewinds <= len(rule.tasks)
