@@ -58,12 +58,11 @@ def _stretches(
 ) -> dict[str, NDArray[Any]]:
     """Return the stretches as columns, task by task; task, kind and phase as codes."""
     rows = len(step)
-    begins = np.ones((rows, T), bool)  # whether a task does something else than at the step before
-    if rows:
-        all_at_once = (gone[1:] != gone[:-1]) | (position[1:] <= position[:-1])
-        np.not_equal(phases[1:], phases[:-1], out=begins[1:])
-        begins[1:] |= all_at_once[:, None]
-    task, first = np.nonzero(begins.T)
+    changed, changing = np.divmod(np.flatnonzero(phases[1:] != phases[:-1]), T)  # few: only they are sorted
+    all_at_once = np.flatnonzero((gone[1:] != gone[:-1]) | (position[1:] <= position[:-1]))
+    every = np.concatenate([np.arange(min(rows, 1)), all_at_once + 1])
+    begins = np.concatenate([changing * rows + changed + 1, (np.arange(T)[:, None] * rows + every).ravel()])
+    task, first = np.divmod(np.unique(begins), max(rows, 1))
     last = np.append(first[1:], rows)[: len(first)] - 1
     last[last < first] = rows - 1  # the next stretch is another task's
     return {
