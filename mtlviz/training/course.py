@@ -10,6 +10,7 @@ import torch
 
 from mtlviz.convergence import Convergence, Rule, Signal
 from mtlviz.data.problem import Problem
+from mtlviz.data.splits import TensorRows
 from mtlviz.errors import ProblemError
 from mtlviz.training.checkpoints import Checkpoints
 from mtlviz.training.distillation import Annealed, soft_labels
@@ -155,6 +156,7 @@ def _unwatched(problem: Problem) -> list[str]:
     for task in problem.tasks:
         split = splits.get(problem.monitor.get(task.name, "validation"))
         own = None if split is None else split.of_task(task.name)
-        if own is None or own.samples().get(task.name) == 0:
+        source = None if own is None else own.shared if own.shared is not None else own.by_task[task.name]
+        if own is None or (isinstance(source, TensorRows) and not own.samples().get(task.name)):
             unwatched.append(task.name)
     return unwatched

@@ -19,18 +19,7 @@ ORDERS = ("small", "large", "easy")
 
 @dataclass(frozen=True, kw_only=True)
 class Asynchronous:
-    """What the schedules share in which each task converges on its own.
-
-    patience: validations in a row without improvement after which a task has converged, from 1; one number, or one for
-        each task by name.
-    validate_every: updates between validations; None takes the run's.
-    min_delta: what a metric must gain, in its own unit, to count as an improvement; one number or one for each task.
-    converged_share: the part of its samples that a converged task keeps in a batch, above 0 to 1. Where tasks have data
-        of their own and share the batch, the others take the place.
-    rewarm: updates after a rewind over which the learning rate rises linearly again to what it is; 0 for none.
-
-    Raises: ValueError for numbers out of range.
-    """
+    """What the schedules share in which each task converges on its own; `Joint` says what the settings mean."""
 
     kind: ClassVar[str]
     distils: ClassVar[bool] = True
@@ -49,6 +38,7 @@ class Asynchronous:
             raise ValueError(f"rewarm counts updates, a whole number from 0; got {self.rewarm!r}")
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"validate_every must be a whole number from 1, got {every!r}")
+        Rule(directions={}, patience=_named(self.patience), min_delta=_named(self.min_delta))  # refuses bad numbers
 
     def rule(self, problem: Problem) -> Rule:
         """The rule of convergence for the problem's tasks.
@@ -83,6 +73,15 @@ class Joint(Asynchronous):
     A task may be best before its first update, where patience is too short for its start: it then goes on from what the
     untrained model predicts.
 
+    patience: validations in a row without improvement after which a task has converged, from 1; one number, or one for
+        each task by name.
+    validate_every: updates between validations; None takes the run's.
+    min_delta: what a metric must gain, in its own unit, to count as an improvement; one number or one for each task.
+    converged_share: the part of its samples that a converged task keeps in a batch, above 0 to 1. Where tasks have data
+        of their own and share the batch, the others take the place.
+    rewarm: updates after a rewind over which the learning rate rises linearly again to what it is; 0 for none.
+
+    Raises: ValueError for numbers out of range.
     Source: Lu et al., NAACL 2022 industry track, section 3.1. Differs: that optimizer and batches go back too, ties,
     and what a rewind does to the other tasks' counters (`mtlviz.convergence.Convergence`) are not stated there.
     """
@@ -96,7 +95,7 @@ class Sequential(Asynchronous):
 
     order: "small" (fewest training samples first), "large", "easy" (as they converged in `joint`, then those that had
         not at its step cap, in the problem's order), or the names of all tasks. joint: the log of a joint run, for
-        "easy".
+        "easy". The other settings: as of `Joint`.
 
     Raises: ValueError for another order, or "easy" without a joint run that came to its end.
     Source: Lu et al., NAACL 2022 industry track, section 3.2 and Table 7.
@@ -109,6 +108,8 @@ class Sequential(Asynchronous):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.order, Sequence):
+            raise ValueError(f"order must be one of {', '.join(ORDERS)} or a list of all tasks, got {self.order!r}")
         if isinstance(self.order, str) and self.order not in ORDERS:
             raise ValueError(f"{unknown('order', self.order, ORDERS)}, or a list of all tasks")
         if self.order == "easy" and not isinstance(self.joint, RunLog):
@@ -134,6 +135,8 @@ class Sequential(Asynchronous):
 class Continual(Sequential):
     """The tasks are added as in `Sequential`, rewinds included, but all learn from their true labels, always.
 
+    Settings: as of `Sequential`.
+
     Source: Sun et al., AAAI 2020, arXiv 1907.12412, as the baseline of Lu et al., NAACL 2022, section 5.
     """
 
@@ -156,6 +159,10 @@ class BornAgain:
 
     teachers: Mapping[str, SharedTrunk] | str | PathLike[str]
     annealing: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.annealing, bool):
+            raise ValueError(f"annealing must be True or False, got {self.annealing!r}")
 
     def config(self) -> dict[str, Any]:
         """What the run log remembers, as JSON values, beside a digest of each teacher's soft labels."""
@@ -208,3 +215,8 @@ def _converged_in(joint: RunLog, names: Sequence[str]) -> tuple[str, ...]:
             f"{left} did not converge, and it did not end so"
         )
     return (*order, *left)
+
+
+def _named(setting: Any) -> dict[str, Any]:
+    """A setting of every task as one of tasks by name."""
+    return dict(setting) if isinstance(setting, Mapping) else {"every task": setting}

@@ -139,19 +139,27 @@ def test_rows_that_a_rewind_threw_away_are_those_behind_the_checkpoint() -> None
 
 def test_soft_labels_are_what_the_checkpoint_predicts() -> None:
     problem = crossing(missing=0.3)
+    inputs, best, seen = problem.train.shared.inputs, {}, []
+    model = copy.deepcopy(problem.model)
     training = quick(mv.training.Joint(patience=1), problem)
+    assert training.checkpoints is not None
     for record in training:
+        if isinstance(record, mv.Event) and record.kind == "convergence":
+            best[record.task] = training.checkpoints.load(record.detail["best_step"])["model"]
         if isinstance(record, mv.Event) and record.kind == "distillation":
-            assert training.checkpoints is not None
             soft = training.checkpoints.load_soft(record.task, record.step)
-            inputs, targets = problem.train.shared.inputs, problem.train.shared.targets[record.task]
-            labelled = ~torch.isnan(targets) if targets.is_floating_point() else targets != -100
-            with evaluating(training.model):
-                outputs = training.model(inputs)[record.task]
+            model.load_state_dict(best[record.task])
+            with evaluating(model):
+                outputs = model(inputs)[record.task]
             expected = {"kind": outputs.softmax(1), "size": outputs[:, 0], "rare": outputs[:, 0].sigmoid()}[record.task]
+            targets = problem.train.shared.targets[record.task]
+            labelled = ~torch.isnan(targets) if targets.is_floating_point() else targets != -100
             torch.testing.assert_close(soft[labelled], expected[labelled], rtol=1e-5, atol=1e-6)
             assert torch.isnan(soft[~labelled]).all()
             assert (~labelled).any()
+            seen.append(record.task)
+    assert len(best) == 3
+    assert seen == list(best)[:2]  # nothing follows the last
 
 
 def test_right_after_the_switch_the_gradient_of_a_distilled_task_vanishes() -> None:
@@ -172,13 +180,46 @@ def test_every_method_goes_through_and_holds_the_distilled(name: str) -> None:
     log = recorded(quick(mv.training.Joint(patience=1), weighting=name, steps=60))
     assert log.state == "finished"
     held = log.held
+    for event in of(log, "distillation"):
+        assert held[event.step :, NAMES.index(event.task)].all()
     assert held.any()
-    assert np.isfinite(log.weights).all()
-    if name in ("graddrop", "adatask"):  # they see the gradients themselves, of every task
+    assert any(rewind.detail["to"] < rewind.step for rewind in of(log, "rewind"))
+    for numbers_ in (log.weights, log.losses, log.gramians):
+        assert np.isfinite(numbers_).all()
+    if name in ("graddrop", "adatask"):  # they see the gradients themselves, of every task: see the next test
         return
     some = held.any(axis=1) & ~held.all(axis=1)
+    assert some.any()
     for weights, is_held in zip(log.weights[some], held[some], strict=True):
         np.testing.assert_allclose(weights[is_held], weights[~is_held].mean(), rtol=1e-12, atol=1e-300)
+
+
+def entropy(task: str, soft: torch.Tensor) -> float:
+    """The least loss that the soft labels of a batch allow."""
+    if task == "size":
+        return 0.0
+    known = torch.xlogy(soft, soft) + (0 if task == "kind" else torch.xlogy(1 - soft, 1 - soft))
+    return -float(known.sum() / len(soft))
+
+
+@pytest.mark.parametrize("name", ["graddrop", "adatask"])
+def test_methods_that_hold_nothing_keep_the_distilled_near_their_soft_labels(name: str) -> None:
+    problem = crossing()
+    training = quick(mv.training.Joint(patience=1), problem, weighting=name, steps=60)
+    above: dict[str, list[float]] = {task: [] for task in NAMES}
+    true: dict[str, list[float]] = {task: [] for task in NAMES}
+    for record in training:
+        if isinstance(record, mv.Step):
+            targets = training.sampler.batch(record.position).targets
+            for task, loss, phase in zip(NAMES, record.losses, record.phases, strict=True):
+                if phase == "distilled":
+                    above[task].append(loss - entropy(task, targets[task]))
+                elif not above[task]:
+                    true[task].append(loss)
+    taught = [task for task in NAMES if above[task]]
+    assert taught
+    for task in taught:
+        print(name, task, len(above[task]), np.round(above[task][:12],4), np.mean(above[task]), np.max(above[task]), np.mean(true[task]))
 
 
 def test_a_replay_of_a_joint_run_gives_its_weights() -> None:
@@ -344,6 +385,18 @@ def test_what_does_not_fit_is_named() -> None:
         quick(mv.training.Joint(patience={"kin": 3}))
     with pytest.raises(ValueError, match="converged_share must be above 0"):
         mv.training.Joint(converged_share=0.0)
+    with pytest.raises(ValueError, match=r"patience counts validations.* for 'every task' it is 0"):
+        mv.training.Joint(patience=0)
+    with pytest.raises(ValueError, match="min_delta must be a finite number from 0; for 'kind' it is -1"):
+        mv.training.Joint(min_delta={"kind": -1})
+    with pytest.raises(ValueError, match="order must be one of small, large, easy or a list"):
+        mv.training.Sequential(order={"kind", "size", "rare"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="annealing must be True or False"):
+        mv.training.BornAgain(teachers={}, annealing="yes")  # type: ignore[arg-type]
+    rows = problem.validation.shared
+    unseen = (rows.inputs, {name: y for name, y in rows.targets.items() if name != "rare"})
+    with pytest.raises(mv.errors.ProblemError, match=r"validations, and \['rare'\] have none"):
+        quick(mv.training.Joint(), crossing(validation=unseen))
     with pytest.raises(ValueError, match="rewarm counts updates"):
         mv.training.Joint(rewarm=-1)
     with pytest.raises(mv.errors.ProblemError, match="teachers must be"):
