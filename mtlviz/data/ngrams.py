@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -12,19 +12,6 @@ from numpy.typing import NDArray
 BUCKETS = 4096  # ids 0 to 4095; 0 is padding
 LENGTH = 64  # n-grams that are kept of a listing
 _CHUNK = 1024  # listings that are compared at a time
-
-
-def ngrams(title: str, attributes: str) -> Iterator[str]:
-    """The n-grams of a listing, the telling ones first: words and pairs of words of the title and of each attribute
-    (those end at "; "), then every 3 characters of each word of the title, as "#<ke" of "<kettle>".
-    """
-    words = title.split()
-    fields = [field.split() for field in attributes.split("; ")]
-    for text in (words, *fields):
-        yield from text
-    for text in (words, *fields):
-        yield from (f"{a} {b}" for a, b in pairwise(text))
-    yield from chain.from_iterable(map(characters, words))
 
 
 def characters(word: str) -> list[str]:
@@ -39,7 +26,11 @@ def bucket(gram: str) -> int:
 
 
 def hashed(titles: Sequence[str], attributes: Sequence[str]) -> NDArray[np.int16]:
-    """The buckets (N, LENGTH) of N listings: each bucket once, in the order of `ngrams`, the rest is 0."""
+    """The buckets (N, LENGTH) of the n-grams of N listings: each bucket once, the telling ones first, the rest is 0.
+
+    First the words of the title and of each attribute (those end at "; "), then the pairs of words of each, then every
+    3 characters of each word of the title, as "#<ke" of "<kettle>".
+    """
     ids = np.zeros((len(titles), LENGTH), np.int16)
     known, spelled, field_ids = _Buckets(), _Spelled(), _Fields()
     for row, (title, attribute) in enumerate(zip(titles, attributes, strict=True)):

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlviz.data.ngrams import BUCKETS, LENGTH, bucket, compared, hashed, ngrams
+from mtlviz.data.ngrams import BUCKETS, LENGTH, bucket, characters, compared, hashed
 
 TEXTS = st.text(alphabet="abc x:;", max_size=40)
 
 
+def ngrams(title: str, attributes: str) -> Iterator[str]:
+    """The n-grams of one listing, in order, said as plainly as can be."""
+    texts = [title.split(), *(field.split() for field in attributes.split("; "))]
+    yield from (word for text in texts for word in text)
+    yield from (f"{a} {b}" for text in texts for a, b in pairwise(text))
+    yield from (gram for word in texts[0] for gram in characters(word))
+
+
 def test_the_n_grams_of_a_listing_by_hand() -> None:
-    assert list(ngrams("red mug x2", "style: red; size: m")) == [
+    listing = "red mug x2", "style: red; size: m"
+    grams = [
         *("red", "mug", "x2", "style:", "red", "size:", "m"),
         *("red mug", "mug x2", "style: red", "size: m"),
         *("#<re", "#red", "#ed>", "#<mu", "#mug", "#ug>", "#<x2", "#x2>"),
     ]
-    assert list(ngrams("", "")) == []
+    assert list(ngrams(*listing)) == grams
+    once = list(dict.fromkeys(map(bucket, grams)))
+    assert len(once) == len(grams) - 1  # "red" stands there twice
+    assert hashed(*([text] for text in listing))[0].tolist() == once + [0] * (LENGTH - len(once))
+    assert not hashed([""], [""]).any()
 
 
 def test_a_bucket_is_the_crc_32_of_its_text_and_never_padding() -> None:
