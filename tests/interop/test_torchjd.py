@@ -101,7 +101,7 @@ def test_an_aggregator_moves_the_trunk_as_its_weighting_does_and_leaves_the_head
         training = mv.train(crossing(), weighting=weighting, steps=1, optimizer=make)
         before = [p.detach().clone() for p in training.model.head_parameters("kind")]
         (step,) = [r for r in training if isinstance(r, Step)]
-        trunks.append(torch.cat([p.detach().flatten() for p in training.gradients.parameters]))
+        trunks.append(torch.cat([p.detach().flatten() for p in training.updater.gradients.parameters]))
         heads.append([old - new for old, new in zip(before, training.model.head_parameters("kind"), strict=True)])
     torch.testing.assert_close(*trunks, rtol=1e-3, atol=1e-5)
     for of_sum, weighted in zip(*heads, strict=True):
@@ -112,9 +112,9 @@ def test_an_aggregator_without_weights_gives_its_own_direction() -> None:
     training = mv.train(
         crossing(), weighting=aggregation.ConFIG(), steps=1, optimizer=functools.partial(torch.optim.SGD, lr=1.0)
     )
-    before = torch.cat([p.detach().flatten().clone() for p in training.gradients.parameters])
+    before = torch.cat([p.detach().flatten().clone() for p in training.updater.gradients.parameters])
     (step,) = [r for r in training if isinstance(r, Step)]
-    after = torch.cat([p.detach().flatten() for p in training.gradients.parameters])
+    after = torch.cat([p.detach().flatten() for p in training.updater.gradients.parameters])
     direction = aggregation.ConFIG()(jacobian(0, 1))
     torch.testing.assert_close(before - after, direction, rtol=1e-3, atol=1e-5)
     fitted = torch.from_numpy(step.weights).float() @ jacobian(0, 1)  # ConFIG stays in the span of the gradients
