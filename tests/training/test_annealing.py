@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -17,8 +18,8 @@ from mtlviz.data.sampler import BatchSampler
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.training.distillation import soft_labels
 from tests.problems import TASKS, crossing, made_data
+from tests.training.test_schedules import NAMES, quick, recorded
 
-NAMES = [task.name for task in TASKS]
 CPU = torch.device("cpu")
 
 
@@ -103,3 +104,23 @@ def test_a_run_goes_on_with_the_same_teachers_wherever_they_lie_and_with_no_othe
     others = mv.training.BornAgain(teachers=tmp_path / "others")
     with pytest.raises(mv.errors.RunLogError, match=r"another run: schedule\.teachers\.size is '.*' there"):
         start(schedule=others, log=tmp_path / "run", resume=True)
+
+
+def test_teachers_teach_and_are_annealed_into_the_true_labels() -> None:
+    problem = crossing()
+    teacher = quick(None, problem, steps=40)
+    recorded(teacher)
+    teachers = dict.fromkeys(NAMES, teacher.model)
+    student = quick(mv.training.BornAgain(teachers=teachers), problem, steps=5)
+    log = recorded(student)
+    assert (log.steps["phase"] == "distilled").all()
+    assert log.info.config["schedule"]["kind"] == "born_again"
+    annealed = quick(mv.training.BornAgain(teachers=teachers, annealing=True), problem, steps=5)
+    first, *_, last = [record for record in annealed if isinstance(record, mv.Step)]
+    plain = quick(None, problem, steps=5)
+    np.testing.assert_allclose(first.losses, log.losses[0], rtol=1e-6)  # λ = 0: the teachers alone
+    assert last.position == 5
+    batch = plain.sampler.batch(5)  # λ = 1: the true labels alone
+    mixed = annealed.updater._batch(5)
+    torch.testing.assert_close(mixed.targets["size"], batch.targets["size"])
+    torch.testing.assert_close(mixed.targets["kind"].argmax(1), batch.targets["kind"])

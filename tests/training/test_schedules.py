@@ -14,10 +14,8 @@ from torch.utils.data import DataLoader
 
 import mtlviz as mv
 from mtlviz.models.shared_trunk import evaluating
-from mtlviz.randomness import seeded
 from mtlviz.training.schedules import Schedule
-from tests.problems import TASKS, crossing, made_data
-from tests.training.test_resumed_runs import assert_resumes
+from tests.problems import crossing, made_data
 
 NAMES = ["kind", "size", "rare"]
 HASTY = partial(torch.optim.Adam, lr=0.03)
@@ -84,47 +82,6 @@ def test_a_rewind_brings_back_everything_but_what_converged() -> None:
     assert rewinds >= 2
 
 
-class Counting(torch.nn.Module):
-    """A layer with buffers that its state leaves out: it adds the mean of the last batches, and counts them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = torch.nn.Linear(6, 4)
-        self.register_buffer("mean", torch.zeros(4), persistent=False)
-        self.register_buffer("cache", None, persistent=False)
-        self.register_buffer("numbers", torch.zeros(1).expand(5), persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = self.inner(x)
-        if self.training:
-            self.mean.mul_(0.5).add_(z.detach().mean(0))
-            self.cache = torch.ones(1) if self.cache is None else torch.cat([self.cache, self.cache[-1:] + 1])
-        return torch.tanh(z) + self.mean
-
-
-def counting() -> mv.Problem:
-    with seeded(0):
-        trunk = Counting()
-    return mv.Problem(tasks=TASKS, trunk=trunk, train=made_data(256, 0), validation=made_data(128, 2))
-
-
-def test_a_rewind_and_a_resume_bring_back_buffers_that_no_state_holds(tmp_path: Path) -> None:
-    training, means = quick(mv.training.Joint(patience=1), counting()), {}
-    trunk: Any = training.model.trunk
-    for record in training:
-        if isinstance(record, mv.Validation) and record.task == "rare":
-            means[record.step] = trunk.mean.clone()
-        if isinstance(record, mv.Event) and record.kind == "rewind":
-            to = record.detail["to"]
-            assert (0 if trunk.cache is None else len(trunk.cache)) == to < record.position + record.step
-            assert torch.equal(trunk.mean, means[record.detail["step"]])
-            assert not torch.equal(trunk.mean, means[record.step])
-    assert trunk.cache is not None
-    whole = mv.start(counting(), log=tmp_path / "mean", steps=35, validate_every=10, batch_size=16, seed=3).wait(60)
-    again = assert_resumes(tmp_path, problem=counting())
-    assert torch.equal(again.model.trunk.mean, whole.model.trunk.mean)
-
-
 def test_rows_that_a_rewind_threw_away_are_those_behind_the_checkpoint() -> None:
     log = recorded(quick(mv.training.Joint(patience=2)))
     steps = log.steps.drop_duplicates("step")
@@ -173,55 +130,6 @@ def test_right_after_the_switch_the_gradient_of_a_distilled_task_vanishes() -> N
         assert first["phase"] == "distilled"
         before = own.loc[(own["step"] <= event.step) & (own["phase"] == "supervised"), "grad_norm"]
         assert first["grad_norm"] < 1e-5 * before.mean()
-
-
-@pytest.mark.parametrize("name", mv.weighting.METHODS)
-def test_every_method_goes_through_and_holds_the_distilled(name: str) -> None:
-    log = recorded(quick(mv.training.Joint(patience=1), weighting=name, steps=60))
-    assert log.state == "finished"
-    held = log.held
-    for event in of(log, "distillation"):
-        assert held[event.step :, NAMES.index(event.task)].all()
-    assert held.any()
-    assert any(rewind.detail["to"] < rewind.step for rewind in of(log, "rewind"))
-    for numbers_ in (log.weights, log.losses, log.gramians):
-        assert np.isfinite(numbers_).all()
-    if name in ("graddrop", "adatask"):  # they see the gradients themselves, of every task: see the next test
-        return
-    some = held.any(axis=1) & ~held.all(axis=1)
-    assert some.any()
-    for weights, is_held in zip(log.weights[some], held[some], strict=True):
-        np.testing.assert_allclose(weights[is_held], weights[~is_held].mean(), rtol=1e-12, atol=1e-300)
-
-
-def entropy(task: str, soft: torch.Tensor) -> float:
-    """The least loss that the soft labels of a batch allow."""
-    if task == "size":
-        return 0.0
-    known = torch.xlogy(soft, soft) + (0 if task == "kind" else torch.xlogy(1 - soft, 1 - soft))
-    return -float(known.sum() / len(soft))
-
-
-@pytest.mark.parametrize("name", ["graddrop", "adatask"])
-def test_methods_that_hold_nothing_keep_the_distilled_near_their_soft_labels(name: str) -> None:
-    problem = crossing()
-    training = quick(mv.training.Joint(patience=1), problem, weighting=name, steps=60)
-    above: dict[str, list[float]] = {task: [] for task in NAMES}
-    true: dict[str, list[float]] = {task: [] for task in NAMES}
-    for record in training:
-        if isinstance(record, mv.Step):
-            targets = training.sampler.batch(record.position).targets
-            for task, loss, phase in zip(NAMES, record.losses, record.phases, strict=True):
-                if phase == "distilled":
-                    above[task].append(loss - entropy(task, targets[task]))
-                elif not above[task]:
-                    true[task].append(loss)
-    taught = [task for task in NAMES if above[task]]
-    assert taught
-    for task in taught:
-        assert abs(above[task][0]) < 1e-5  # the student is its teacher still
-        assert min(above[task]) > -1e-5
-        assert 1e-5 < np.mean(above[task]) < 0.1 * np.mean(true[task])
 
 
 def test_a_replay_of_a_joint_run_gives_its_weights() -> None:
@@ -333,26 +241,6 @@ def test_shares_that_would_empty_a_batch_do_not_matter_once_all_have_converged(t
     assert of(run.log, "convergence")[-1].step == run.log.last_step < 400
     assert run.log.state == "finished"
     assert mv.start(apart(), log=tmp_path / "run", **options).wait(60).training.course.done
-
-
-def test_teachers_teach_and_are_annealed_into_the_true_labels() -> None:
-    problem = crossing()
-    teacher = quick(None, problem, steps=40)
-    recorded(teacher)
-    teachers = dict.fromkeys(NAMES, teacher.model)
-    student = quick(mv.training.BornAgain(teachers=teachers), problem, steps=5)
-    log = recorded(student)
-    assert (log.steps["phase"] == "distilled").all()
-    assert log.info.config["schedule"]["kind"] == "born_again"
-    annealed = quick(mv.training.BornAgain(teachers=teachers, annealing=True), problem, steps=5)
-    first, *_, last = [record for record in annealed if isinstance(record, mv.Step)]
-    plain = quick(None, problem, steps=5)
-    np.testing.assert_allclose(first.losses, log.losses[0], rtol=1e-6)  # λ = 0: the teachers alone
-    assert last.position == 5
-    batch = plain.sampler.batch(5)  # λ = 1: the true labels alone
-    mixed = annealed.updater._batch(5)
-    torch.testing.assert_close(mixed.targets["size"], batch.targets["size"])
-    torch.testing.assert_close(mixed.targets["kind"].argmax(1), batch.targets["kind"])
 
 
 def test_a_task_is_monitored_where_the_problem_says() -> None:
