@@ -169,16 +169,22 @@ def best_model(run: str | PathLike[str] | Run, problem: Problem, task: str) -> S
     of the run.
 
     Raises: RunLogError where the run keeps no checkpoint of a validation of the task, or one of another model;
-    ValueError for an unknown task.
+    ValueError for an unknown task, or for what is no run or no problem.
     """
+    if isinstance(run, RunLog) and run.path is not None:
+        run = run.path
     if isinstance(run, str | PathLike):
         log = RunLog.open(run)
         checkpoints: Checkpoints | None = InFolder(Path(run), tasks=log.names)
-    else:
+    elif hasattr(run, "training"):
         log, checkpoints = run.log, run.training.checkpoints
-    if task not in log.names:
-        raise ValueError(unknown("task", task, log.names))
+    else:
+        raise ValueError(f"best_model needs the folder of a run, or the run itself; got {type(run).__name__}")
+    if not isinstance(problem, Problem):
+        raise ValueError(f"best_model needs the problem that the run trained, got {type(problem).__name__}")
     place = f"the run in {log.path}" if log.path is not None else "this run"
+    if task not in log.names:
+        raise ValueError(f"{unknown('task', task, log.names)} ({place})")
     state = None if checkpoints is None else _best_state(log, task, checkpoints)
     if state is None:
         raise RunLogError(f"No checkpoint of a validation of the task {task!r} is kept by {place}.")

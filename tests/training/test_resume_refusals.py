@@ -169,6 +169,10 @@ def test_the_best_model_of_a_task_scores_its_best(tmp_path: Path) -> None:
             assert _score(model, problem, task) == best
     with pytest.raises(ValueError, match="unknown task 'sise'; did you mean 'size'"):
         best_model(run, problem, "sise")
+    with pytest.raises(ValueError, match="needs the problem that the run trained, got NoneType"):
+        best_model(run, None, "size")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs the folder of a run, or the run itself; got int"):
+        best_model(3, problem, "size")  # type: ignore[arg-type]
 
 
 def _score(model: Any, problem: mv.Problem, task: mv.Task) -> float:
