@@ -110,8 +110,8 @@ class Study:
         if method == JOINT:
             return self.run(method, seed, schedule=self.like(Joint), steps=self.options.steps)
         kind: type[Sequential] = Continual if method == "continual" else Sequential
-        order: Any = "large" if method == "sequential (large)" else "small"
-        order = self.like(kind, order=order).task_order(self.problem(seed)) if joint is None else _as_converged(joint)
+        named = "easy" if joint is not None else "large" if method == "sequential (large)" else "small"
+        order = self.like(kind, order=named, joint=joint).task_order(self.problem(seed))
         return self.run(method, seed, schedule=self.like(kind, order=order), steps=self.options.steps)
 
     def baselines(self, method: str, seed: int, steps: int, alphas: Sequence[float]) -> list[StudyRun]:
@@ -156,13 +156,6 @@ def checked_study(study: Study, seeds: Sequence[int], on: str) -> None:
             "where the best checkpoints are chosen on the data that they are judged by"
         )
     study.training(seeds[0])
-
-
-def _as_converged(joint: RunLog) -> tuple[str, ...]:
-    """The tasks in the order in which they converged; those that did not before the step cap are the hardest."""
-    events = joint.events
-    converged = [str(task) for task in events.loc[(events["kind"] == "convergence").to_numpy(), "task"]]
-    return (*converged, *(name for name in joint.names if name not in converged))
 
 
 def _told(weighting: WeightingLike) -> Any:

@@ -21,6 +21,7 @@ from mtlviz.errors import RunLogError, unknown
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.runlog.folder import CHECKPOINTS
 from mtlviz.runlog.log import RunLog
+from mtlviz.training.buffers import restore_buffers
 from mtlviz.training.packing import digest, packed, unpacked
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def best_model(run: str | PathLike[str] | Run, problem: Problem, task: str) -> S
     model = copy.deepcopy(problem.model).cpu()
     try:
         model.load_state_dict(state["model"])
+        restore_buffers(model, state["buffers"])
     except RuntimeError as error:
         raise RunLogError(f"The problem's model is not that of {place}: {error}") from error
     return model.eval()
