@@ -95,9 +95,7 @@ def test_a_damaged_checkpoint_is_left_out_and_named(broken: Path, tmp_path: Path
     assert newest.exists()
     assert len(list(newest.parent.iterdir())) > 1
     newest.write_bytes(newest.read_bytes()[:999])
-    with pytest.warns(
-        DamagedLogWarning, match=r"step-000000020\.pt: it is damaged .*It is left out\."
-    ):
+    with pytest.warns(DamagedLogWarning, match=r"step-000000020\.pt: it is damaged .*It is left out\."):
         run = _resume(broken)
     run.wait(60)
     assert_same_run(broken, tmp_path / "whole")
