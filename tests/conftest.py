@@ -23,14 +23,6 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that want the browser go to one worker, which has the one browser; the others go file by file."""
-    for item in items:
-        wants = "browser" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("browser" if wants else str(item.path)))
-
-
 def chromium_path() -> str:
     """Where Chromium is.
 
