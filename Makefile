@@ -15,7 +15,7 @@ lab: .venv/ready  ## open JupyterLab on the first notebook
 
 test: check chromium  ## the whole suite: code checks, tests, notebooks, a real JupyterLab in Chromium
 	$(BIN)/python -m pytest -m "not soak and not browser" --numprocesses $(WORKERS) --dist loadfile
-	$(BIN)/python -m pytest tests/browser -m "browser and not soak"  # one server and one browser for all
+	$(BIN)/python -m pytest tests -m "browser and not soak"  # one server and one browser for all
 
 check: .venv/ready  ## formatting, lint, types, who may import whom
 	$(BIN)/ruff format --check .
