@@ -246,7 +246,7 @@ def _rising(kept: Checkpoints, problem: mv.Problem, count: int) -> mv.RunLog:
     log = mv.RunLog.create(None, mv.train(problem, steps=1))
     for step in range(count):
         log.append(mv.Validation(step, step, "kind", "accuracy", step / 100))
-        kept.save(step, {"model": problem.model.state_dict()})
+        kept.save(step, {"model": problem.model.state_dict(), "buffers": {}})
     return log
 
 
