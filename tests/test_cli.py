@@ -100,7 +100,7 @@ def test_compare_prints_a_table_and_goes_on_where_it_was(tmp_path: Path) -> None
 
 
 def test_compare_that_is_interrupted_keeps_what_is_finished(tmp_path: Path) -> None:
-    arguments = ("compare", "digits", "-m", "equal", "--seeds", "99", "--steps", "40", "--jobs", "2")
+    arguments = ("compare", "digits", "-m", "equal", "--seeds", "20", "--steps", "40", "--jobs", "2")
     process = subprocess.Popen(
         [sys.executable, "-m", "mtlviz", *arguments],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -110,7 +110,7 @@ def test_compare_that_is_interrupted_keeps_what_is_finished(tmp_path: Path) -> N
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers too
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "interrupted. Finished runs stay in runs/compare; the same command goes on there." in told
     assert set(finished) <= set(_finished(out))
