@@ -100,10 +100,11 @@ def test_compare_prints_a_table_and_goes_on_where_it_was(tmp_path: Path) -> None
 
 
 def test_compare_that_is_interrupted_keeps_what_is_finished(tmp_path: Path) -> None:
-    arguments = ("compare", "digits", "-m", "equal", "--seeds", "20", "--steps", "40", "--jobs", "2")
+    arguments = ("compare", "digits", "-m", "equal", "--seeds", "99", "--steps", "40", "--jobs", "2")
     process = subprocess.Popen(
         [sys.executable, "-m", "mtlviz", *arguments],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )  # fmt: skip
     out = tmp_path / "runs/compare"
     while len(finished := _finished(out)) < 1:
