@@ -208,11 +208,13 @@ class Convergence:
         return Signal(step, position, "task_added", task)
 
     def end(self, step: int, position: int) -> list[Signal]:
-        """What to say when the run has done all the steps that it may."""
+        """What to say when the run has done all the steps that it may; tasks without a finite value are named."""
         if self.done:
             return []
         left = [task for task in self.rule.tasks if task not in self.converged]
-        return [Signal(step, position, "step_cap", None, {"unconverged": left})]
+        blind = [task for task, watch in self._watches.items() if watch.best is None]
+        detail = {"unconverged": left} | ({"never_finite": blind} if blind else {})
+        return [Signal(step, position, "step_cap", None, detail)]
 
     def needed(self) -> frozenset[int]:
         """The steps of the validations whose checkpoints are some task's best, or may still be gone back to."""

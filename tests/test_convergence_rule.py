@@ -106,6 +106,8 @@ def test_nan_never_improves_and_a_task_without_a_value_never_converges() -> None
     for k in range(10):
         signals = rule.validation(k * EVERY, k * EVERY, {"a": math.nan, "b": float(k)})
         assert signals == []
+    detail = {"unconverged": ["a", "b"], "never_finite": ["a"]}
+    assert rule.end(90, 90) == [Signal(90, 90, "step_cap", None, detail)]
     assert rule.validation(100, 100, {"a": 3.0, "b": math.nan}) == []
     assert rule.needed() == {100, 90}
     assert rule.end(100, 100) == [Signal(100, 100, "step_cap", None, {"unconverged": ["a", "b"]})]

@@ -24,7 +24,10 @@ _NEVER = 1 << 62  # validations
 
 
 class Course:
-    """The schedule of one run at work; `problem` is what is learned at this moment, soft labels included.
+    """The schedule of one run at work.
+
+    problem: what is learned at this moment, soft labels included. convergence: who has converged; in a run without a
+    schedule it only watches for the best validations.
 
     Raises: ValueError and ProblemError for a schedule that does not fit the problem.
     """
@@ -39,7 +42,7 @@ class Course:
         device: torch.device,
     ) -> None:
         self.schedule = checked_schedule(schedule)
-        self._given, self.problem, self._device = problem, problem, device
+        self._given = self.problem = problem
         self.validate_every = self._every(validate_every)
         self.rewinds = isinstance(self.schedule, Asynchronous)
         if isinstance(self.schedule, Asynchronous):
@@ -113,18 +116,6 @@ class Course:
         else:
             return {}
         return {"schedule": own | {"validate_every": self.validate_every}}
-
-    def begin(self) -> list[Signal]:
-        """What the schedule says before anything was done."""
-        return self.convergence.begin()
-
-    def validation(self, step: int, position: int, values: Mapping[str, float]) -> list[Signal]:
-        """What follows from a round of validations, {task: value}."""
-        return self.convergence.validation(step, position, values)
-
-    def needed(self) -> frozenset[int]:
-        """The steps of the checkpoints that are each task's best, or that a convergence may still go back to."""
-        return self.convergence.needed()
 
     def end(self, step: int, position: int) -> list[Signal]:
         """What the schedule says when the run has done all the steps that it may."""

@@ -196,12 +196,12 @@ class Training(Iterator[Record]):
 
     def _learn(self) -> None:
         """Takes up the targets, losses and parts of a batch that the course has come to."""
-        course, before = self.course, self.sampler.state_dict()
-        size = self.sampler.batch_size
-        annealed = course.annealed(batch_size=size, seed=self.seed)
-        sampler = self._sampler(course.problem, size)
+        course, sampler = self.course, self.sampler
+        if sampler.split is not course.problem.train:  # a DataLoader would begin anew in another sampler
+            sampler = self._sampler(course.problem, sampler.batch_size)
+            sampler.load_state_dict(self.sampler.state_dict())
+        annealed = course.annealed(batch_size=sampler.batch_size, seed=self.seed)
         self.updater.learn(course.problem, sampler, shares=course.shares, annealed=annealed)
-        sampler.load_state_dict(before)
 
     def _run(self) -> Generator[Record, None, None]:
         try:
@@ -221,7 +221,7 @@ class Training(Iterator[Record]):
         if self._resumed:
             return
         self._began = time.monotonic()
-        added = self.course.begin()
+        added = self.course.convergence.begin()
         self._learn()
         self.sampler.set_shares(1, self.course.shares)
         yield Event(step=0, position=0, kind="start")
@@ -245,7 +245,8 @@ class Training(Iterator[Record]):
         at = {"step": self.step, "position": self.position}
         for task, value in values.items():
             yield Validation(**at, task=task, metric=metrics[task], value=value)
-        shares, signals = self.course.shares, self.course.validation(self.step, self.position, values)
+        shares = self.course.shares
+        signals = self.course.convergence.validation(self.step, self.position, values)
         for signal in signals:
             self._follow(signal)
             yield Event(*signal)
@@ -283,7 +284,7 @@ class Training(Iterator[Record]):
         """Keeps this moment, and what a later convergence may go back to; all records so far were consumed."""
         if self.checkpoints is not None:
             self.checkpoints.save(self.step, self.state_dict())
-            self.checkpoints.prune(self.course.needed() | {self.step})
+            self.checkpoints.prune(self.course.convergence.needed() | {self.step})
 
     def _clock(self) -> float:
         return time.monotonic() - self._began

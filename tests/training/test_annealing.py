@@ -18,7 +18,7 @@ from mtlviz.data.sampler import BatchSampler
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.training.distillation import soft_labels
 from tests.problems import TASKS, crossing, made_data
-from tests.training.test_schedules import NAMES, quick, recorded
+from tests.training.scheduling import NAMES, quick, recorded
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import torch
 
 import mtlviz as mv
 from tests.problems import crossing
-from tests.training.test_schedules import NAMES, of, quick, recorded
+from tests.training.scheduling import NAMES, of, quick, recorded
 
 
 @pytest.mark.parametrize("name", mv.weighting.METHODS)

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 import mtlviz as mv
 from mtlviz.models.shared_trunk import evaluating
-from mtlviz.training.schedules import Schedule
-from tests.problems import crossing, made_data
-
-NAMES = ["kind", "size", "rare"]
-HASTY = partial(torch.optim.Adam, lr=0.03)
-
-
-def recorded(training: mv.Training) -> mv.RunLog:
-    log = mv.RunLog.create(None, training)
-    for record in training:
-        log.append(record)
-    return log
-
-
-def quick(schedule: Schedule, problem: mv.Problem | None = None, **options: Any) -> mv.Training:
-    """A run with steps so long that no task improves for many validations."""
-    options = {"steps": 400, "validate_every": 5, "layers_every": 0, "batch_size": 32, "optimizer": HASTY} | options
-    return mv.train(crossing() if problem is None else problem, schedule=schedule, **options)
-
-
-def apart(**parts: Any) -> mv.Problem:
-    """The same tasks, each with training data of its own."""
-    x, targets = made_data(64, seed=5)
-    return crossing(train={name: (x, y) for name, y in targets.items()}, **parts)
-
-
-def of(log: mv.RunLog, kind: str) -> list[Any]:
-    return [row for row in log.events.itertuples() if row.kind == kind]
+from tests.problems import crossing
+from tests.training.scheduling import HASTY, NAMES, apart, of, quick, recorded
 
 
 def numbers(value: Any) -> list[np.ndarray]:
@@ -253,46 +225,3 @@ def test_a_task_is_monitored_where_the_problem_says() -> None:
     rounds = log.validations.set_index(["task", "step"])["value"]
     watched = rounds["rare", ended]
     assert watched == log.measures.query("name == 'test' and task == 'rare'")["value"].item()
-
-
-def loader(problem: mv.Problem) -> DataLoader:
-    rows = problem.train.shared
-    pairs = [(x, {t: y[i] for t, y in rows.targets.items()}) for i, x in enumerate(rows.inputs)]
-    return DataLoader(pairs, batch_size=16)
-
-
-def test_what_does_not_fit_is_named() -> None:
-    problem = crossing()
-    with pytest.raises(mv.errors.ProblemError, match="DataLoader"):
-        quick(mv.training.Joint(), crossing(train=loader(problem)))
-    with pytest.raises(mv.errors.ProblemError, match=r"validations, and \['kind', 'size', 'rare'\] have none"):
-        quick(mv.training.Joint(), crossing(validation=None))
-    with pytest.raises(ValueError, match=r"schedule must be one of Joint\(\.\.\.\).* got Joint"):
-        quick(mv.training.Joint)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="validate_every is 10 for the run and 20 in its schedule"):
-        quick(mv.training.Joint(validate_every=20), validate_every=10)
-    with pytest.raises(ValueError, match="patience names unknown tasks"):
-        quick(mv.training.Joint(patience={"kin": 3}))
-    with pytest.raises(ValueError, match="converged_share must be above 0"):
-        mv.training.Joint(converged_share=0.0)
-    with pytest.raises(ValueError, match=r"patience counts validations.* for 'every task' it is 0"):
-        mv.training.Joint(patience=0)
-    with pytest.raises(ValueError, match="min_delta must be a finite number from 0; for 'kind' it is -1"):
-        mv.training.Joint(min_delta={"kind": -1})
-    with pytest.raises(ValueError, match="order must be one of small, large, easy or a list"):
-        mv.training.Sequential(order={"kind", "size", "rare"})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="annealing must be True or False"):
-        mv.training.BornAgain(teachers={}, annealing="yes")  # type: ignore[arg-type]
-    rows = problem.validation.shared
-    unseen = (rows.inputs, {name: y for name, y in rows.targets.items() if name != "rare"})
-    with pytest.raises(mv.errors.ProblemError, match=r"validations, and \['rare'\] have none"):
-        quick(mv.training.Joint(), crossing(validation=unseen))
-    with pytest.raises(ValueError, match="rewarm counts updates"):
-        mv.training.Joint(rewarm=-1)
-    with pytest.raises(mv.errors.ProblemError, match="teachers must be"):
-        quick(mv.training.BornAgain(teachers={"kind": problem.model}))
-    own = [mv.Task("own", loss=lambda o, y: (o - y).abs().mean(), metric="rmse", outputs=1)]
-    data = (torch.randn(8, 6), {"own": torch.randn(8)})
-    unknown = mv.Problem(tasks=own, trunk=problem.model.trunk, train=data, validation=data)
-    with pytest.raises(mv.errors.ProblemError, match="nobody knows the soft labels"):
-        quick(mv.training.Joint(), unknown)

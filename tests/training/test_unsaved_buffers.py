@@ -10,8 +10,8 @@ import torch
 import mtlviz as mv
 from mtlviz.randomness import seeded
 from tests.problems import TASKS, made_data
+from tests.training.scheduling import quick
 from tests.training.test_resumed_runs import assert_resumes
-from tests.training.test_schedules import quick
 
 
 class Counting(torch.nn.Module):
