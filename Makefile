@@ -31,7 +31,7 @@ sample: .venv/ready  ## make data_samples anew: the run and the listings
 	$(BIN)/python data_samples/record.py
 	$(BIN)/python data_samples/listings.py
 
-study: .venv/ready  ## record data_samples/study_related*.csv anew: three seeds, every method, about a quarter of an hour
+study: .venv/ready  ## record data_samples/study_related*.csv anew: three seeds, every method, up to half an hour
 	$(BIN)/python data_samples/study.py
 
 soak: .venv/ready chromium  ## the long tests

@@ -217,3 +217,11 @@ def test_every_run_can_be_drawn(stream: tuple) -> None:
     log = filled(*stream)
     assert figures.timeline(analysis.timeline(log)).layout.meta["question"].endswith("?")
     figures.validations(analysis.validations(log), over="position")
+
+
+def test_a_loss_that_vanishes_for_a_moment_does_not_squeeze_the_others() -> None:
+    frame = analysis.losses(long_run(200))
+    before = frame["loss"].min()
+    frame.loc[3, ["loss", "loss_min"]] = 1e-16  # as right after a task was distilled
+    least = figures.losses(frame).layout.yaxis.autorangeoptions.clipmin
+    assert before / 100 < least < before
