@@ -180,7 +180,8 @@ class Weighting(Method, abstract=True):
         tasks, numbers = int(state["tasks"]), state["state"]
         if numbers is not None:
             wanted = np.shape(self.initial_state(tasks))
-            self._warn(tasks, stacklevel=3)
+            if self._state is None:  # a run that is rewound has been told already
+                self._warn(tasks, stacklevel=3)
             numbers = self._fitting(np.array(numbers, dtype=np.float64), tasks, wanted)
         self._tasks, self._seed, self._calls = tasks, int(state["seed"]), int(state["calls"])
         self._state = numbers
