@@ -4,7 +4,8 @@ The map of the house: `Task` and `Problem` say what is learned; `train` (a gener
 in the background) learn it with a `weighting`; a `RunLog` keeps what happened; `analysis` turns the log into frames,
 `figures` turns frames into figures, `dashboard` shows them live in JupyterLab and `report` writes them to one file.
 `experiments` trains many runs and puts them in one table. `pareto` holds problems of two objectives in the plane, and
-the descent of every method on them.
+the descent of every method on them. `transfer` asks when tasks help each other: task covariances, and small problems
+that are solved exactly.
 """
 
 from importlib import import_module
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         report,
         runlog,
         training,
+        transfer,
         weighting,
         widgets,
     )
@@ -69,6 +71,7 @@ __all__ = [
     "start",
     "train",
     "training",
+    "transfer",
     "view",
     "weighting",
     "widgets",

@@ -22,6 +22,10 @@ class ParetoError(MtlvizError, ValueError):
     """A two-objective problem, a start or a setting of its descent that cannot be used."""
 
 
+class TransferError(MtlvizError, ValueError):
+    """Inputs, embeddings or settings from which transfer between tasks cannot be told."""
+
+
 class NonFiniteError(MtlvizError, ArithmeticError):
     """A loss, a gradient or an output of `task` became NaN or infinite while training."""
 

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtlviz.errors import FrameError
+from mtlviz.intervals import mean_interval
 
 BOUND = 3.0  # standard deviations of one validation that a curve may lose by its noise alone
 _NEEDED = (
@@ -24,8 +25,6 @@ _NEEDED = (
     "test_best",
     "converged_at",
 )
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's, of 1 to 9 degrees of freedom
-_Z = 1.959964  # the normal distribution's
 
 
 def convergence_drops(frame: pd.DataFrame) -> pd.DataFrame:
@@ -104,25 +103,6 @@ def _told(names: dict[Any, Any], group: pd.DataFrame) -> dict[str, object]:
         "test_drop_high": test_high,
         "monitored_on": monitored,
     }
-
-
-def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The mean of the finite values and its interval of 95 % by Student's t; NaN where there are too few."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return np.nan, np.nan, np.nan
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, np.nan, np.nan
-    half = float(_student(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
-
-
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t; from 10 degrees of freedom by its expansion about the normal one."""
-    if freedom <= len(_T):
-        return _T[freedom - 1]
-    return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:

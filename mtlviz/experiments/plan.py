@@ -22,7 +22,7 @@ from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike, w
 from mtlviz.weighting import METHODS, Method
 from mtlviz.weighting.labels import listed
 
-_ROOMS = ("data", "gradients", "interop", "models", "training", "weighting")
+_ROOMS = ("data", "gradients", "interop", "models", "training", "transfer", "weighting")
 _FILES = ("task.py", "metrics.py", "randomness.py", "convergence.py", "soft_labels.py")
 STL = "stl"  # single-task learning: no weighting, but a training per task
 

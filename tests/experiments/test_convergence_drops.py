@@ -8,7 +8,7 @@ import pytest
 
 import mtlviz as mv
 from mtlviz.errors import FrameError
-from mtlviz.experiments.convergence_drops import BOUND, mean_interval
+from mtlviz.experiments.convergence_drops import BOUND
 from mtlviz.experiments.surviving import reached, wobble
 from mtlviz.runlog import RunInfo, TaskInfo
 
@@ -80,13 +80,3 @@ def test_drops_by_hand() -> None:
     assert short["clear"] is pd.NA
     with pytest.raises(FrameError, match="missing: noise"):
         mv.experiments.convergence_drops(frame.drop(columns="noise"))
-
-
-def test_intervals_are_student_s() -> None:
-    from scipy.stats import t
-
-    for count in (2, 3, 10, 11, 12, 30):
-        values = np.arange(count, dtype=np.float64)
-        mean, low, high = mean_interval(values)
-        half = t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
-        assert (mean, low, high) == pytest.approx((values.mean(), mean - half, mean + half), rel=2e-3)
