@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
+from mtlviz.data.heads import first_inputs, heads_of
 from mtlviz.data.proportional import Proportional
 from mtlviz.data.soft_targets import softened
-from mtlviz.data.splits import Split, TensorRows, paired, split_of
+from mtlviz.data.splits import Split, TensorRows, split_of
 from mtlviz.errors import ProblemError, unknown
-from mtlviz.models.shared_trunk import SharedTrunk, linear_heads
-from mtlviz.randomness import seeded
+from mtlviz.models.aligned_trunk import AlignedTrunk, aligned
+from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.runlog.info import RunInfo, TaskInfo
 from mtlviz.task import Task
 
@@ -69,7 +69,7 @@ class Problem:
         self._true = self.train  # what `distilled` makes soft labels of, again and again
         self.monitor = self._monitored(monitor)
         self.sampling = _fitting(sampling, self.train)
-        self.model = SharedTrunk(trunk, _heads(self.tasks, trunk, self.train, heads, seed))
+        self.model = SharedTrunk(trunk, heads_of(self.tasks, trunk, self.train, heads, seed))
 
     def run_info(self, config: Mapping[str, Any] | None = None) -> RunInfo:
         """What a run log remembers of this problem."""
@@ -107,27 +107,75 @@ class Problem:
         return scaled
 
     def alone(self, task: str) -> Problem:
-        """One task of the problem by itself: the same trunk, head, data and, where data are shared, the same batches.
+        """One task of the problem by itself; see `of_tasks`."""
+        return self.of_tasks([task])
 
-        Raises: ProblemError for a task that is not there.
+    def of_tasks(self, names: Iterable[str]) -> Problem:
+        """Some tasks of the problem by themselves, in its own order: the same trunk, heads, data and batches.
+
+        A task sees the same rows in the same updates whichever others train beside it: shared data are drawn as for
+        all tasks, and data of its own keep the stream that they have there. Two things differ: with `sampling` a batch
+        keeps its size, so that the fewer tasks there are the more rows each gets; and a DataLoader shuffles by torch's
+        random numbers, which are others beside other DataLoaders.
+
+        Raises: ProblemError for no task, one that is not there, or one that stands twice.
         """
-        names = [known.name for known in self.tasks]
-        if task not in names:
-            raise ProblemError(f"there is no task {task!r}; the tasks are {names}")
-        alone = copy.copy(self)
-        alone.name = f"{self.name}: {task} alone"
-        alone.tasks = (self.tasks[names.index(task)],)
-        train = self.train.of_task(task)
+        known = [task.name for task in self.tasks]
+        wanted = [] if isinstance(names, str) else list(names)
+        if not wanted or len(set(wanted)) < len(wanted):
+            raise ProblemError(f"a problem of some tasks needs a list of different names of {known}; got {names!r}")
+        if strangers := [name for name in wanted if name not in known]:
+            raise ProblemError(f"there is no task {strangers[0]!r}; the tasks are {known}")
+        part = copy.copy(self)
+        part.tasks = tuple(task for task in self.tasks if task.name in wanted)
+        told = [task.name for task in part.tasks]
+        part.name = f"{self.name}: {' + '.join(told)}{' alone' if len(told) == 1 else ''}"
+        train, true = self.train.of_tasks(told), self._true.of_tasks(told)
         assert train is not None, "every task has data to train on"
-        alone.train = train
-        true = self._true.of_task(task)
         assert true is not None, "every task has data to train on"
-        alone._true = true
-        alone.monitor = {name: split for name, split in self.monitor.items() if name == task}
-        alone.validation = None if self.validation is None else self.validation.of_task(task)
-        alone.test = None if self.test is None else self.test.of_task(task)
-        alone.model = SharedTrunk(self.model.trunk, {task: self.model.head(task)})
-        return alone
+        part.train, part._true = train, true
+        part.monitor = {name: split for name, split in self.monitor.items() if name in told}
+        part.validation = None if self.validation is None else self.validation.of_tasks(told)
+        part.test = None if self.test is None else self.test.of_tasks(told)
+        part.model = self.model.with_heads({name: self.model.head(name) for name in told})
+        return part
+
+    def aligned(self, *, tasks: Sequence[str] | None = None, after: str | int | None = None) -> Problem:
+        """The same problem in which tasks have an alignment R_i of their own below the trunk; shares model and data.
+
+        At first it computes what it computed before: every R_i begins as the identity. See `mtlviz.models.aligned`.
+
+        tasks: which are aligned; None for all. after: the module of the trunk that makes the embedding which is
+            turned, by its name in `named_modules`; None for the flattened input.
+
+        Raises: ProblemError for an unknown task or module, and for features that no matrix can turn.
+        """
+        names = [task.name for task in self.tasks]
+        chosen = names if tasks is None else [tasks] if isinstance(tasks, str) else list(tasks)
+        place = None if after is None else str(after)
+        problem = copy.copy(self)
+        problem.model = aligned(self.model, first_inputs(self.train), tasks=chosen, after=place)
+        return problem
+
+    def starting_from(self, model: SharedTrunk) -> Problem:
+        """The same problem that begins where a trained model stands; shares the data.
+
+        model: as of `mtlviz.training.best_model`. A copy of its trunk is taken, with its alignments, and the heads of
+            the tasks that it knows; the others keep their own.
+
+        Raises: ProblemError for what is no such model, and where an alignment would be lost.
+        """
+        if not isinstance(model, SharedTrunk):
+            raise ProblemError(f"starting_from needs the model of a run, a SharedTrunk; got {type(model).__name__}")
+        if not self.model.one_representation and model.one_representation:
+            raise ProblemError("this problem is aligned and that model is not: start from the model first, then align")
+        trained = copy.deepcopy(model).cpu()
+        names = [task.name for task in self.tasks]
+        problem = copy.copy(self)
+        problem.model = trained.with_heads(
+            {name: trained.head(name) if name in trained.names else self.model.head(name) for name in names}
+        )
+        return problem
 
     def distilled(self, labels: Mapping[str, torch.Tensor]) -> Problem:
         """The same problem in which some tasks learn soft labels, by the same loss; shares model and data.
@@ -154,6 +202,8 @@ class Problem:
         """What of the problem decides a run's numbers beside its parts, for the log's configuration."""
         scales = {task.name: task.scale for task in self.tasks if task.scale != 1}
         settings = {"scale": scales, "monitored_on": dict(self.monitor)}
+        if isinstance(self.model, AlignedTrunk):
+            settings["aligned"] = {"tasks": list(self.model.aligned), "after": self.model.after}
         told: dict[str, Any] = {name: value for name, value in settings.items() if value}
         return told | ({} if self.sampling is None else {"sampling": self.sampling.config()})
 
@@ -226,33 +276,3 @@ def _fitting(sampling: Proportional | None, train: Split) -> Proportional | None
     if sampling is not None:
         sampling.of_split(train)
     return sampling
-
-
-def _heads(
-    tasks: tuple[Task, ...], trunk: nn.Module, train: Split, given: Mapping[str, nn.Module] | None, seed: int
-) -> dict[str, nn.Module]:
-    if given is not None and not isinstance(given, Mapping):
-        raise ProblemError(f"heads must be {{task: module}}, got {type(given).__name__}")
-    given = dict(given or {})
-    names = [task.name for task in tasks]
-    if strangers := [name for name in given if name not in names]:
-        raise ProblemError(f"heads for unknown tasks {strangers}; the tasks are {names}")
-    for name, head in given.items():
-        if not isinstance(head, nn.Module):
-            raise ProblemError(f"the head of {name!r} must be an nn.Module, got {type(head).__name__}")
-    if len(given) < len(tasks):
-        given = linear_heads(trunk, tasks, _first_inputs(train), seed=seed) | given
-    return {name: given[name] for name in names}
-
-
-def _first_inputs(train: Split) -> torch.Tensor:
-    source = train.shared if train.shared is not None else next(iter(train.by_task.values()))
-    if isinstance(source, DataLoader):
-        with seeded(0):  # a shuffling loader must not move the user's random numbers
-            for item in source:
-                inputs, _ = paired(item, "train: a DataLoader")
-                return inputs[:1]
-            raise ProblemError(
-                "train: a DataLoader gave no batch; is it empty, or smaller than one batch with drop_last?"
-            )
-    return next(train.chunks(1)).inputs

@@ -63,9 +63,11 @@ class BatchSampler:
         self._streams: list[tuple[str | None, _Shuffled | _Cycled]] = [
             (
                 task,
-                _Cycled(source, split.name) if isinstance(source, DataLoader) else _Shuffled(source, seed, number),
+                _Cycled(source, split.name)
+                if isinstance(source, DataLoader)
+                else _Shuffled(source, seed, 0 if task is None else split.tasks.index(task)),
             )
-            for number, (task, source) in enumerate(sources)
+            for task, source in sources
         ]
         self._parts = None if sampling is None else sampling.of_split(split)
         if self._parts is not None and batch_size < len(self._parts):

@@ -154,10 +154,15 @@ class Split:
                     yield self.join([(task, source.fetch(rows))])
 
     def of_task(self, task: str) -> Split | None:
-        """What a single task sees of the split: the shared source as it is, or its own; None where it has none."""
+        """What a single task sees of the split; see `of_tasks`."""
+        return self.of_tasks([task])
+
+    def of_tasks(self, tasks: Sequence[str]) -> Split | None:
+        """What some tasks see of the split: the shared source as it is, or their own; None where none has one."""
         if self.shared is not None:
             return self
-        return Split(self.name, self.tasks, None, {task: self.by_task[task]}) if task in self.by_task else None
+        own = {task: source for task, source in self.by_task.items() if task in tasks}
+        return Split(self.name, self.tasks, None, own) if own else None
 
     def samples(self) -> dict[str, int]:
         """Labelled rows per task, where they can be told without reading a whole data set."""
