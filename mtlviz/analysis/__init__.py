@@ -3,6 +3,13 @@
 from mtlviz.analysis.comparison import delta_m, mean_rank, method_table
 from mtlviz.analysis.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.analysis.convergence import convergence, replay_events
+from mtlviz.analysis.covariance import (
+    covariance_alignment,
+    covariance_cosine,
+    covariance_scores,
+    covariance_similarity,
+    covariance_spectra,
+)
 from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
@@ -14,6 +21,11 @@ __all__ = [
     "conflict_matrix",
     "conflict_rate",
     "convergence",
+    "covariance_alignment",
+    "covariance_cosine",
+    "covariance_scores",
+    "covariance_similarity",
+    "covariance_spectra",
     "delta_m",
     "gradient_norms",
     "improvement_share",
