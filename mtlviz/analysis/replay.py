@@ -117,6 +117,7 @@ def _reset(log: RunLog, found: dict[str, Weighting]) -> dict[str, Weighting]:
     for weighting in found.values():
         weighting.reset(seed=seed if isinstance(seed, int) else 0)
         weighting.prepare([task.classes for task in log.tasks])
+        weighting.introduce(log.names)
     return found
 
 

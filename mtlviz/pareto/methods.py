@@ -60,6 +60,7 @@ def supplies(label: str, weighting: Weighting, steps: int, seed: int) -> Supplie
     weighting = copy.deepcopy(weighting)
     try:
         weighting.prepare((1, 1))
+        weighting.introduce(("loss 1", "loss 2"))
         constants, state, draws = weighting.fresh(2, steps + 1, seed=seed)
     except WeightingError as error:
         raise WeightingError(f"{label} cannot descend on two objectives: {error}") from error

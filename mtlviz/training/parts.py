@@ -131,6 +131,7 @@ def method_of(weighting: WeightingLike, problem: Problem, *, seed: int, epoch: C
                 "choose mgda, or give the tasks common inputs"
             )
         method.prepare([task.classes for task in problem.run_info().tasks])
+        method.introduce([task.name for task in problem.tasks])
         method.reset(seed)
     return method
 

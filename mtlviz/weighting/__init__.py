@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mtlviz.weighting.equal import Equal
     from mtlviz.weighting.fairgrad import FairGrad
     from mtlviz.weighting.famo import FAMO
+    from mtlviz.weighting.fixed import Fixed
     from mtlviz.weighting.gls import GLS
     from mtlviz.weighting.gradnorm import GradNorm
     from mtlviz.weighting.imtl_g import IMTLG
@@ -67,9 +68,11 @@ _CLASSES = {
 }
 _AGGREGATORS = ("graddrop", "adatask")  # they see the gradients themselves, and so need torch
 _HOMES = {name: f"mtlviz.{'gradients' if name in _AGGREGATORS else 'weighting'}.{name}" for name in _CLASSES}
-_MODULES = {"Method": "mtlviz.weighting.method", "Weighting": "mtlviz.weighting.method"} | {
-    _CLASSES[name]: home for name, home in _HOMES.items()
-}
+_MODULES = {  # what has no name among METHODS, since it cannot be made without arguments; then what has
+    "Fixed": "mtlviz.weighting.fixed",
+    "Method": "mtlviz.weighting.method",
+    "Weighting": "mtlviz.weighting.method",
+} | {_CLASSES[name]: home for name, home in _HOMES.items()}
 
 __all__ = [
     "DWA",
@@ -91,6 +94,7 @@ __all__ = [
     "DualProj",
     "Equal",
     "FairGrad",
+    "Fixed",
     "GradDrop",
     "GradNorm",
     "Method",

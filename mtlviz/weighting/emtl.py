@@ -241,6 +241,10 @@ class EMTL(Weighting):
         """Passed on to the method inside."""
         self.inside.prepare(classes)
 
+    def introduce(self, names: Sequence[str]) -> None:
+        """Passed on to the method inside."""
+        self.inside.introduce(names)
+
     def settings(self) -> dict[str, Any]:
         """The constants, rate, merge, and the method inside: by name, with its settings where it has others."""
         name, settings = self.inside.name, self.inside.settings()

@@ -56,6 +56,9 @@ class Method:
     def prepare(self, classes: Sequence[int]) -> None:
         """Told once before a run: the number of classes of each task, 1 for a regression."""
 
+    def introduce(self, names: Sequence[str]) -> None:
+        """Told once before a run: what the tasks are called, in the order of the losses (T,)."""
+
     def reset(self, seed: int = 0) -> None:
         """Forgets the state, for a new run, whose random numbers depend on `seed` and on the step alone."""
 
