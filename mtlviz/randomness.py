@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -26,11 +26,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     default generators in another thread at the same moment still does: give it a `torch.Generator` of its own.
     """
     with _GLOBAL:
-        generators = [torch.default_generator]
-        if device is not None and device.type == "cuda":
-            torch.cuda.init()
-            index = torch.cuda.current_device() if device.index is None else device.index
-            generators.append(torch.cuda.default_generators[index])
+        generators = _generators(device)
         states = [generator.get_state() for generator in generators]
         try:
             for generator in generators:
@@ -39,3 +35,26 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
+
+
+def random_state(device: torch.device | None = None) -> list[torch.Tensor]:
+    """Where torch's default generators are, inside a `seeded`, so that `repeated` draws the same once more."""
+    return [generator.get_state() for generator in _generators(device)]
+
+
+@contextmanager
+def repeated(state: Sequence[torch.Tensor], device: torch.device | None = None) -> Iterator[None]:
+    """torch's default generators go on from a `random_state` inside, and outside as if nothing had happened."""
+    with seeded(0, device):
+        for generator, there in zip(_generators(device), state, strict=True):
+            generator.set_state(there)
+        yield
+
+
+def _generators(device: torch.device | None) -> list[torch.Generator]:
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators

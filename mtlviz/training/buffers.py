@@ -1,4 +1,4 @@
-"""Buffers that a module keeps out of its state (`persistent=False`), which go back with a rewind all the same."""
+"""Buffers as they were: those out of a module's state (`persistent=False`) for rewinds, all for a look ahead."""
 
 from __future__ import annotations
 
@@ -19,12 +19,25 @@ def restore_buffers(model: nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
 
     One that was not there yet, as of a cache that is made in the first forward pass, is None again.
     """
-    there = unsaved_buffers(model)
+    _put_back(model, unsaved_buffers(model), kept)
+
+
+def all_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of all buffers, by name."""
+    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+def restore_all_buffers(model: nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
+    """Brings back what `all_buffers` gave, as `restore_buffers` does."""
+    _put_back(model, dict(model.named_buffers()), kept)
+
+
+def _put_back(model: nn.Module, there: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor]) -> None:
     device = next(model.parameters()).device
     for name in {**there, **kept}:
         path, _, own = name.rpartition(".")
         value, now = kept.get(name), there.get(name)
         if value is None or now is None or (now.shape, now.dtype) != (value.shape, value.dtype):
-            setattr(model.get_submodule(path), own, None if value is None else value.to(device))
+            setattr(model.get_submodule(path), own, None if value is None else value.to(device, copy=True))
         elif not torch.equal(now, value.to(now.device)):  # an expanded one, which never changes, cannot be written
             now.copy_(value)

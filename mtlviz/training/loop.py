@@ -52,6 +52,7 @@ def train(
     seed: int = 0,
     validate_every: int | None = None,
     layers_every: int = 10,
+    affinity_every: int = 0,
 ) -> Training:
     """Trains a copy of the problem's model and yields a record of everything that happens; `break` stops it.
 
@@ -71,6 +72,9 @@ def train(
     seed: of batches and dropout; the initial parameters are the problem's own.
     validate_every: updates between validations, 100 unless given; also before the first update and after the last.
     layers_every: updates between recorded Gramians of the single layers; 0 for none.
+    affinity_every: updates between measures "affinity": by which part of itself each task's loss falls after a step
+        along the gradient of each task alone (see `mtlviz.training.affinity.Lookahead`), at the cost of a further pass
+        forward a task; 0 for none.
 
     What is recorded never changes what is computed. Raises: ProblemError, WeightingError or ValueError for what does
     not fit; while training, NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
@@ -87,6 +91,7 @@ def train(
         seed=seed,
         validate_every=validate_every,
         layers_every=layers_every,
+        affinity_every=affinity_every,
     )
 
 
@@ -109,6 +114,7 @@ class Training(Iterator[Record]):
         seed: int,
         validate_every: int | None,
         layers_every: int,
+        affinity_every: int = 0,
         schedule: Schedule | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -136,6 +142,7 @@ class Training(Iterator[Record]):
             device=self.device,
             seed=self.seed,
             layers_every=whole("layers_every", layers_every, least=0),
+            affinity_every=whole("affinity_every", affinity_every, least=0),
         )
         self.checkpoints = checkpoints if checkpoints is not None or not self.course.rewinds else InMemory()
         self.step = self.position = 0
@@ -164,6 +171,7 @@ class Training(Iterator[Record]):
             "seed": self.seed,
             "validate_every": self.validate_every,
             "layers_every": self.updater.layers_every,
+            "affinity_every": self.updater.affinity_every,
         }
         return self.problem.run_info(own | self.course.config() | dict(config or {}))
 

@@ -129,6 +129,7 @@ def _refuse_another(log: RunLog, ours: RunInfo) -> None:
 def _settings(info: RunInfo) -> dict[str, str]:
     """What a run is, a text for each setting by its place, as in "schedule.patience.size"."""
     content = run_folder.info_json(info)
+    content["config"] = {"affinity_every": 0} | content["config"]  # logs from before there was such a thing
     tasks = {task.pop("name"): task for task in content.pop("tasks")}
     return dict(_leaves(content.pop("config") | content | {"tasks": list(tasks)} | {"task": tasks}))
 

@@ -45,6 +45,7 @@ def start(
     seed: int = 0,
     validate_every: int | None = None,
     layers_every: int = 10,
+    affinity_every: int = 0,
 ) -> Run:
     """Starts `train` in a background thread that writes a run log, and returns at once.
 
@@ -83,6 +84,7 @@ def start(
         seed=seed,
         validate_every=validate_every,
         layers_every=layers_every,
+        affinity_every=affinity_every,
     )
     if isinstance(log, RunLog):
         if overwrite:

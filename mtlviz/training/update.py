@@ -18,6 +18,7 @@ from mtlviz.gradients.shared import SharedGradients, TaskGradients
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed, seeded
 from mtlviz.runlog.records import Floats, Measure, Record, Step
+from mtlviz.training.affinity import Lookahead
 from mtlviz.training.buffers import restore_buffers, unsaved_buffers
 from mtlviz.training.combining import Function, cancelling, combination
 from mtlviz.training.distillation import Annealed
@@ -45,11 +46,13 @@ class Updater:
         device: torch.device,
         seed: int,
         layers_every: int,
+        affinity_every: int = 0,
     ) -> None:
         self.model, self.weighting, self.device, self.seed = model, weighting, device, seed
         self.optimizer, self.scheduler, self.layers_every = optimizer, scheduler, layers_every
         needs = weighting.needs if isinstance(weighting, Method) else frozenset()
         self.gradients = SharedGradients(model, problem.tasks, representation="representation" in needs)
+        self.affinity_every, self._lookahead = affinity_every, Lookahead(self.gradients, device)
         self._observes = "losses_after" in needs
         self._names = tuple(task.name for task in problem.tasks)
         self.learn(problem, sampler)
@@ -103,25 +106,17 @@ class Updater:
         """
         with seeded(derived_seed(self.seed, 2, position), self.device):
             batch = self._batch(position)
+            if self._records_affinity(position):
+                self._lookahead.begin()
             gradients = self.gradients.of(batch)
         present = np.array(gradients.present)
-        losses, layers, head_peak, of_z = self._on_host(gradients)
-        gramian = layers.sum(axis=0)
-        broken = not_finite(step, self._names, losses, gramian, present)
-        if broken is None and not np.isfinite(head_peak):
-            broken = not_finite_head(step, self._names, gradients)
-        if broken is not None:
-            raise broken
-        absent = ~present
-        losses[absent] = np.nan
-        for matrix in (gramian, *layers):
-            matrix[absent, :] = np.nan
-            matrix[:, absent] = np.nan
+        losses, layers, gramian, of_z = self._numbers(step, gradients, present)
         another = partial(self._further.of, position)
         view = StepView(losses, gramian, present, gradients, self.gradients.layer_spans(), another, of_z)
         held = np.array([phase == "distilled" for phase in phases])
         combined = combination(self.weighting, view, step=step, tasks=self._names, held=held)
         learning_rate = float(self.optimizer.param_groups[0]["lr"]) * warmth
+        affinities = self._affinities(step, position, batch, gradients, losses, warmth)
         self._move(gradients, combined, warmth, cancels=combined.direction is None and cancelling(view, combined))
         yield Step(
             step=step,
@@ -135,9 +130,31 @@ class Updater:
             phases=tuple(phases),
             layers=layers if self._records_layers(position) else None,
         )
+        yield from affinities
         if self._observes:
             self._show_losses_after(step, position, batch, present)
         yield from self._further_words(step, position, view, combined)
+
+    def _numbers(
+        self, step: int, gradients: TaskGradients, present: Mask
+    ) -> tuple[Floats, Floats, Floats, Floats | None]:
+        """Losses (T,), layer Gramians (K, T, T), their sum and the Gramian of those of z, if any; NaN for absent tasks.
+
+        Raises: NonFiniteError.
+        """
+        losses, layers, head_peak, of_z = self._on_host(gradients)
+        gramian = layers.sum(axis=0)
+        broken = not_finite(step, self._names, losses, gramian, present)
+        if broken is None and not np.isfinite(head_peak):
+            broken = not_finite_head(step, self._names, gradients)
+        if broken is not None:
+            raise broken
+        absent = ~present
+        losses[absent] = np.nan
+        for matrix in (gramian, *layers):
+            matrix[absent, :] = np.nan
+            matrix[:, absent] = np.nan
+        return losses, layers, gramian, of_z
 
     def _batch(self, position: int) -> Batch:
         batch = self.sampler.batch(position)
@@ -145,6 +162,24 @@ class Updater:
 
     def _records_layers(self, position: int) -> bool:
         return self.layers_every > 0 and position % self.layers_every == 0
+
+    def _records_affinity(self, position: int) -> bool:
+        return self.affinity_every > 0 and position % self.affinity_every == 0
+
+    def _affinities(
+        self, step: int, position: int, batch: Batch, gradients: TaskGradients, losses: Floats, warmth: float
+    ) -> list[Measure]:
+        """The measures "affinity" of this step, one of each ordered pair of tasks in the batch, where it has any."""
+        if not self._records_affinity(position):
+            return []
+        rates = {p: float(group["lr"]) * warmth for group in self.optimizer.param_groups for p in group["params"]}
+        Z = self._lookahead.affinities(batch, gradients, losses, rates)
+        present = np.flatnonzero(gradients.present)
+        return [
+            Measure(step=step, name="affinity", value=float(Z[i, j]), task=self._names[i], other=self._names[j])
+            for i in present
+            for j in present
+        ]
 
     def _further_words(self, step: int, position: int, view: StepView, combined: Combined) -> Iterator[Record]:
         if combined.direction is not None:
