@@ -6,6 +6,7 @@ from mtlviz.data.problem import Problem
 from mtlviz.data.proportional import Proportional
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.data.splits import Batch, Split, split_of
+from mtlviz.data.task_inputs import task_inputs
 
 __all__ = [
     "Batch",
@@ -17,4 +18,5 @@ __all__ = [
     "listings",
     "listings_table",
     "split_of",
+    "task_inputs",
 ]

@@ -3,6 +3,7 @@
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.figures.convergence import convergence
 from mtlviz.figures.convergence_study import convergence_changes, convergence_curves
+from mtlviz.figures.covariance import covariance_alignment, covariance_scores, covariance_spectra
 from mtlviz.figures.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.figures.equity import equity, equity_map
 from mtlviz.figures.pareto import pareto_trajectories
@@ -18,6 +19,9 @@ __all__ = [
     "convergence",
     "convergence_changes",
     "convergence_curves",
+    "covariance_alignment",
+    "covariance_scores",
+    "covariance_spectra",
     "equity",
     "equity_map",
     "gradient_norms",
