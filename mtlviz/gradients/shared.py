@@ -11,7 +11,7 @@ from torch import nn
 
 from mtlviz.data.splits import Batch
 from mtlviz.errors import ProblemError
-from mtlviz.models.shared_trunk import SharedTrunk
+from mtlviz.models.shared_trunk import Rows, SharedTrunk
 from mtlviz.task import Task
 
 
@@ -21,8 +21,8 @@ class TaskGradients:
 
     losses: (T,) 0 where a task is absent. present: (T,) on the host. jacobian: (T, P) of the shared parameters, a zero
     row where a task is absent; valid until the next batch. heads: the gradient of each present task's own loss, per
-    parameter of its head. used: which shared parameters some task reaches. representation: (T, T) float64 Gramian of
-    ∂L_t/∂z, where the engine was asked for it.
+    parameter of its head and of its alignment, where it has one. used: which shared parameters some task reaches.
+    representation: (T, T) float64 Gramian of ∂L_t/∂z, where the engine was asked for it.
     """
 
     losses: torch.Tensor
@@ -60,17 +60,17 @@ class SharedGradients:
 
         Raises: ProblemError for a loss that is no scalar, does not fit its head, or reaches no shared parameter.
         """
-        z = self.model.represent(batch.inputs)
+        z, rows = self.model.routed(batch.inputs, batch.rows)
         if not z.requires_grad:
             raise ProblemError("the trunk's output does not depend on its parameters (is it computed under no_grad?)")
-        losses, cotangents, heads = self._through_heads(batch, z)
+        losses, cotangents, heads = self._through_heads(batch, z, rows)
         used = [False] * len(self.parameters)
         for number, row in enumerate(cotangents):
             remaining = any(later is not None for later in cotangents[number + 1 :])
             if row is None:
                 self._jacobian[number].zero_()
             else:
-                self._through_trunk(number, z, row, remaining, used)
+                heads |= self._through_trunk(number, z, row, remaining, used)
         present = tuple(row is not None for row in cotangents)
         of_z = _gramian_of(cotangents, z) if self.representation else None
         return TaskGradients(losses, present, self._jacobian, heads, tuple(used), of_z)
@@ -79,23 +79,23 @@ class SharedGradients:
         """The losses (T,) of the batch at the present parameters, NaN where a task is absent; no gradients."""
         losses = torch.full((len(self.tasks),), torch.nan, dtype=self._jacobian.dtype, device=self._jacobian.device)
         with torch.no_grad():
-            z = self.model.represent(batch.inputs)
+            z, rows = self.model.routed(batch.inputs, batch.rows)
             for number, task in enumerate(self.tasks):
-                if task.name in batch.rows:
-                    output = self.model.output(task.name, z[batch.rows[task.name]])
+                if task.name in rows:
+                    output = self.model.output(task.name, z[rows[task.name]])
                     losses[number] = task.value(output, batch.targets[task.name])
         return losses
 
     def _through_heads(
-        self, batch: Batch, z: torch.Tensor
+        self, batch: Batch, z: torch.Tensor, rows: Rows
     ) -> tuple[torch.Tensor, list[torch.Tensor | None], dict[nn.Parameter, tuple[int, torch.Tensor]]]:
         leaves: dict[int, torch.Tensor] = {}
         losses = torch.zeros(len(self.tasks), dtype=z.dtype, device=z.device)
         values: list[torch.Tensor] = []
         for number, task in enumerate(self.tasks):
-            if task.name not in batch.rows:
+            if task.name not in rows:
                 continue
-            leaf = z.detach()[batch.rows[task.name]].requires_grad_()
+            leaf = z.detach()[rows[task.name]].requires_grad_()
             loss = task.value(self.model.output(task.name, leaf), batch.targets[task.name])
             if not loss.requires_grad:
                 raise ProblemError(f"task {task.name!r}: its loss depends on nothing that trains; was it detached?")
@@ -109,34 +109,41 @@ class SharedGradients:
         wanted = [*leaves.values(), *(p for _, p in heads)]
         grads = torch.autograd.grad(torch.stack(values).sum(), wanted, allow_unused=True)
         for (number, leaf), grad in zip(leaves.items(), grads, strict=False):
-            cotangents[number] = self._cotangent(self.tasks[number].name, batch, z, leaf, grad)
+            name = self.tasks[number].name
+            cotangents[number] = self._cotangent(name, rows[name], z, leaf, grad)
         of_heads = zip(heads, grads[len(leaves) :], strict=True)
         return losses, cotangents, {p: (n, grad) for (n, p), grad in of_heads if grad is not None}
 
     def _cotangent(
-        self, task: str, batch: Batch, z: torch.Tensor, leaf: torch.Tensor, grad: torch.Tensor | None
+        self, task: str, rows: torch.Tensor | slice, z: torch.Tensor, leaf: torch.Tensor, grad: torch.Tensor | None
     ) -> torch.Tensor:
         if grad is None:
             raise ProblemError(
                 f"task {task!r}: its loss reaches no shared parameter; its head must use the trunk's output"
             )
-        if leaf.shape == z.shape and isinstance(batch.rows[task], slice):
+        if leaf.shape == z.shape and isinstance(rows, slice):
             return grad
         whole = torch.zeros_like(z)
-        whole[batch.rows[task]] = grad
+        whole[rows] = grad
         return whole
 
     def _through_trunk(
         self, number: int, z: torch.Tensor, cotangent: torch.Tensor, retain: bool, used: list[bool]
-    ) -> None:
-        grads = torch.autograd.grad(z, self.parameters, cotangent, retain_graph=retain, allow_unused=True)
+    ) -> dict[nn.Parameter, tuple[int, torch.Tensor]]:
+        """Fills a row of the Jacobian; the gradients of the task's own parameters that its rows passed on the way."""
+        own = self.model.alignment_parameters(self.tasks[number].name)
+        wanted = [*self.parameters, *own]
+        grads = torch.autograd.grad(z, wanted, cotangent, retain_graph=retain, allow_unused=True)
         row = self._jacobian[number]
-        for k, (span, grad) in enumerate(zip(self._spans, grads, strict=True)):
+        for k, (span, grad) in enumerate(zip(self._spans, grads, strict=False)):
             if grad is None:
                 row[span].zero_()
             else:
                 used[k] = True
                 row[span].view(grad.shape).copy_(grad)
+        return {
+            p: (number, grad) for p, grad in zip(own, grads[len(self.parameters) :], strict=True) if grad is not None
+        }
 
     def layer_gramians(self, gradients: TaskGradients) -> torch.Tensor:
         """(K, T, T) float64 Gramians of the K layers; their sum is the Gramian of the trunk."""
@@ -182,7 +189,7 @@ class SharedGradients:
         for parameter, span, used in zip(self.parameters, self._spans, gradients.used, strict=True):
             parameter.grad = direction[span].view_as(parameter) if used else None
         for task in self.tasks:
-            for parameter in self.model.head_parameters(task.name):
+            for parameter in (*self.model.head_parameters(task.name), *self.model.alignment_parameters(task.name)):
                 parameter.grad = None
         for parameter, (number, grad) in gradients.heads.items():
             parameter.grad = grad if heads == "sum" else grad * weights[number].to(grad.dtype)

@@ -13,6 +13,8 @@ from mtlviz.errors import ProblemError
 from mtlviz.randomness import seeded
 from mtlviz.task import Task
 
+Rows = Mapping[str, torch.Tensor | slice]
+
 
 class SharedTrunk(nn.Module):
     """A trunk x -> z (B, ...) that all tasks share and a head z -> outputs (B, ...) for each.
@@ -22,6 +24,8 @@ class SharedTrunk(nn.Module):
 
     Raises: ProblemError where nothing is shared, or a head's parameter belongs to two owners.
     """
+
+    one_representation = True  # whether z is the same for every task
 
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -57,9 +61,26 @@ class SharedTrunk(nn.Module):
         """The parameters that train in a task's head."""
         return [p for p in self.head(task).parameters() if p.requires_grad]
 
+    def alignment_parameters(self, task: str) -> list[nn.Parameter]:
+        """The parameters that train of a task alone and act below the end of the trunk; none here."""
+        return []
+
     def head(self, task: str) -> nn.Module:
         """The head of a task."""
         return self.heads[self.names.index(task)]
+
+    def with_heads(self, heads: Mapping[str, nn.Module]) -> SharedTrunk:
+        """The same trunk under other heads: {task: module}, in the order of the tasks."""
+        return SharedTrunk(self.trunk, heads)
+
+    def routed(self, inputs: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, Rows]:
+        """The representation z (B', ...) of inputs (B, ...), and where each task finds its own rows in it.
+
+        rows: {task: its rows of the inputs}, which are its rows of z too where all tasks share one representation.
+
+        Raises: ProblemError as `represent`.
+        """
+        return self.represent(inputs), rows
 
     def represent(self, inputs: torch.Tensor) -> torch.Tensor:
         """The shared representation z (B, ...) of inputs (B, ...).
@@ -85,8 +106,8 @@ class SharedTrunk(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every task's outputs (B, ...) for inputs (B, ...)."""
-        z = self.represent(inputs)
-        return {name: self.output(name, z) for name in self.names}
+        z, rows = self.routed(inputs, dict.fromkeys(self.names, slice(0, len(inputs))))
+        return {name: self.output(name, z[rows[name]]) for name in self.names}
 
 
 def linear_heads(trunk: nn.Module, tasks: Sequence[Task], inputs: torch.Tensor, *, seed: int) -> dict[str, nn.Module]:

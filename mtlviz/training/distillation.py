@@ -35,18 +35,20 @@ def soft_labels(model: SharedTrunk, problem: Problem, task: str, *, device: torc
 def _of_batch(model: SharedTrunk, task: Task, batch: Batch, device: torch.device) -> torch.Tensor:
     rows = batch.rows.get(task.name)
     if rows is None:  # told apart from the others by its dimension alone, so one row is predicted for its shape
-        outputs = model.output(task.name, model.represent(batch.inputs[:1].to(device)))
-        like = task.soft_labels(outputs)
+        like = task.soft_labels(_outputs(model, task, batch.inputs[:1].to(device), slice(0, 1)))
         return torch.full((len(batch.inputs), *like.shape[1:]), torch.nan, dtype=like.dtype)
-    outputs = squeezed(
-        model.output(task.name, model.represent(batch.inputs.to(device))[rows]), batch.targets[task.name]
-    )
+    outputs = squeezed(_outputs(model, task, batch.inputs.to(device), rows), batch.targets[task.name])
     soft = task.soft_labels(outputs).cpu()
     if not torch.isfinite(soft).all():
         raise NonFiniteError(f"task {task.name!r}: its outputs on the training set are not finite", task.name)
     whole = torch.full((len(batch.inputs), *soft.shape[1:]), torch.nan, dtype=soft.dtype)
     whole[rows] = soft
     return whole
+
+
+def _outputs(model: SharedTrunk, task: Task, inputs: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    z, own = model.routed(inputs, {task.name: rows})
+    return model.output(task.name, z[own[task.name]])
 
 
 class Annealed:

@@ -31,11 +31,12 @@ def evaluation(
     targets: dict[str, list[NDArray[Any]]] = {task.name: [] for task in tasks}
     with evaluating(model):
         for batch in split.chunks():
-            z = model.represent(batch.inputs.to(device))
+            own = {task.name: batch.rows[task.name] for task in tasks if task.name in batch.rows}
+            z, rows = model.routed(batch.inputs.to(device), own)
             for task in tasks:
-                if task.name in batch.rows:
+                if task.name in rows:
                     y = batch.targets[task.name]
-                    outputs[task.name].append(_array(squeezed(model.output(task.name, z[batch.rows[task.name]]), y)))
+                    outputs[task.name].append(_array(squeezed(model.output(task.name, z[rows[task.name]]), y)))
                     targets[task.name].append(_array(y))
     return {task.name: _value(task, outputs[task.name], targets[task.name], split.name, step) for task in tasks}
 

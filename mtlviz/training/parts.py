@@ -55,10 +55,10 @@ def check_fit(problem: Problem, model: SharedTrunk, sampler: BatchSampler, devic
 
 
 def _check_losses(problem: Problem, model: SharedTrunk, batch: Batch) -> None:
-    z = model.represent(batch.inputs)
+    z, rows = model.routed(batch.inputs, batch.rows)
     for task in problem.tasks:
-        if task.name in batch.rows:
-            task.check_fit(model.output(task.name, z[batch.rows[task.name]]), batch.targets[task.name])
+        if task.name in rows:
+            task.check_fit(model.output(task.name, z[rows[task.name]]), batch.targets[task.name])
 
 
 def trainable_copy(model: SharedTrunk) -> SharedTrunk:
@@ -129,6 +129,11 @@ def method_of(weighting: WeightingLike, problem: Problem, *, seed: int, epoch: C
             raise WeightingError(
                 f"{method.name} needs one representation that all tasks share, but here each task has data of its own; "
                 "choose mgda, or give the tasks common inputs"
+            )
+        if "representation" in method.needs and not problem.model.one_representation:
+            raise WeightingError(
+                f"{method.name} needs one representation that all tasks share, but an aligned task has one of its own; "
+                "choose mgda, or leave the alignment out"
             )
         method.prepare([task.classes for task in problem.run_info().tasks])
         method.introduce([task.name for task in problem.tasks])
