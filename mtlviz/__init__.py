@@ -3,6 +3,7 @@
 The map of the house: `Task` and `Problem` say what is learned; `train` (a generator of records) and `start` (the same
 in the background) learn it with a `weighting`; a `RunLog` keeps what happened; `analysis` turns the log into frames,
 `figures` turns frames into figures, `dashboard` shows them live in JupyterLab and `report` writes them to one file.
+`Probe` records a training loop of your own.
 `experiments` trains many runs and puts them in one table. `pareto` holds problems of two objectives in the plane, and
 the descent of every method on them. `transfer` asks when tasks help each other: task covariances, and small problems
 that are solved exactly.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         pareto,
+        probe,
         report,
         runlog,
         training,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         widgets,
     )
     from mtlviz.data.problem import Problem
+    from mtlviz.probe.probe import Probe
     from mtlviz.runlog.log import RunLog
     from mtlviz.runlog.records import Event, Measure, Step, Validation
     from mtlviz.soft_labels import SoftLabels
@@ -48,6 +51,7 @@ __all__ = [
     "FigureView",
     "Measure",
     "ParetoLab",
+    "Probe",
     "Problem",
     "Run",
     "RunLog",
@@ -66,6 +70,7 @@ __all__ = [
     "metrics",
     "models",
     "pareto",
+    "probe",
     "report",
     "runlog",
     "start",
@@ -79,6 +84,7 @@ __all__ = [
 
 _HOMES = {
     "data.problem": ("Problem",),
+    "probe.probe": ("Probe",),
     "runlog.log": ("RunLog",),
     "runlog.records": ("Event", "Measure", "Step", "Validation"),
     "soft_labels": ("SoftLabels",),

@@ -26,6 +26,10 @@ class TransferError(MtlvizError, ValueError):
     """Inputs, embeddings or settings from which transfer between tasks cannot be told."""
 
 
+class ProbeError(MtlvizError, ValueError):
+    """Losses, features or settings that a probe cannot measure a training loop by."""
+
+
 class NonFiniteError(MtlvizError, ArithmeticError):
     """A loss, a gradient or an output of `task` became NaN or infinite while training."""
 

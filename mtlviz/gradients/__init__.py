@@ -2,7 +2,8 @@
 
 from mtlviz.gradients.adatask import AdaTask
 from mtlviz.gradients.aggregator import Aggregator
+from mtlviz.gradients.general import General
 from mtlviz.gradients.graddrop import GradDrop
 from mtlviz.gradients.shared import SharedGradients, TaskGradients
 
-__all__ = ["AdaTask", "Aggregator", "GradDrop", "SharedGradients", "TaskGradients"]
+__all__ = ["AdaTask", "Aggregator", "General", "GradDrop", "SharedGradients", "TaskGradients"]

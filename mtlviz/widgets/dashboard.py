@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ipywidgets
 
@@ -20,11 +20,20 @@ from mtlviz.widgets.publisher import Publisher
 from mtlviz.widgets.what_if import WhatIfTab
 
 
-def dashboard(run: Switchable | RunLog | str | os.PathLike[str]) -> Dashboard:
+class Logged(Protocol):
+    """What writes a log, as an `mtlviz.Probe`."""
+
+    @property
+    def log(self) -> RunLog:
+        """The log."""
+        ...
+
+
+def dashboard(run: Switchable | Logged | RunLog | str | os.PathLike[str]) -> Dashboard:
     """Shows a run while it trains, or after.
 
-    run: a `Run` of this process (with Pause, Resume and Stop), a `RunLog`, or the folder of a run that this or another
-    process writes or wrote.
+    run: a `Run` of this process (with Pause, Resume and Stop), a `Probe`, a `RunLog`, or the folder of a run that this
+    or another process writes or wrote.
 
     Raises: RunLogError for a folder without a readable run; MtlvizError for anything else.
     """
@@ -44,7 +53,7 @@ class Dashboard(ipywidgets.VBox):
 
     _publisher: Publisher | None = None  # begins when everything that it writes is there
 
-    def __init__(self, run: Switchable | RunLog | str | os.PathLike[str]) -> None:
+    def __init__(self, run: Switchable | Logged | RunLog | str | os.PathLike[str]) -> None:
         self._run, self.run_log = _parts(run)
         self._speedometer = Speedometer()
         self._progress: Progress | None = None
@@ -171,13 +180,15 @@ def _error_detail(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _parts(run: Switchable | RunLog | str | os.PathLike[str]) -> tuple[Switchable | None, RunLog]:
+def _parts(run: Switchable | Logged | RunLog | str | os.PathLike[str]) -> tuple[Switchable | None, RunLog]:
     if isinstance(run, RunLog):
         return None, run
     if isinstance(run, (str, os.PathLike)):
         return None, RunLog.open(run)
-    if isinstance(getattr(run, "log", None), RunLog) and all(
-        callable(getattr(run, name, None)) for name in ("pause", "resume", "stop")
-    ):
-        return run, run.log
-    raise MtlvizError(f"dashboard shows a Run, a RunLog or the folder of a run; got {type(run).__name__}: {run!r}")
+    log = getattr(run, "log", None)
+    if isinstance(log, RunLog):
+        switches = all(callable(getattr(run, name, None)) for name in ("pause", "resume", "stop"))
+        return (cast("Switchable", run) if switches else None), log
+    raise MtlvizError(
+        f"dashboard shows a Run, a Probe, a RunLog or the folder of a run; got {type(run).__name__}: {run!r}"
+    )

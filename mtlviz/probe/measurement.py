@@ -1,0 +1,161 @@
+"""One recorded step of a probe: what its losses, or those of its micro-batches, say of the shared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtlviz.errors import ProbeError
+from mtlviz.gradients.general import General
+from mtlviz.probe.halves import Halves
+from mtlviz.runlog.records import Floats
+
+_BYPASS = 1e-2  # of the gradient's length: more than low precision explains, when two orders of summing are compared
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What one step says, on the host.
+
+    losses: (T,) layers: (K, T, T), NaN where a task is absent or not finite. weights: (T,) if tensors were given.
+    noise: (T, T) products of different halves, where asked for. jacobian: (T, P) on the device, where it is held.
+    """
+
+    losses: Floats
+    layers: Floats
+    weights: Floats | None
+    noise: Floats | None
+    jacobian: torch.Tensor | None
+
+
+class Measurement:
+    """Adds up the gradients of a step's micro-batches, without scale, and reads them in one copy from the device.
+
+    holds: keep the Jacobian, which more than one call a step, and a look at the optimizer, need; else only Gramians.
+    """
+
+    def __init__(
+        self, engine: General, names: Sequence[str], *, scaler: Any, halves: Halves | None, holds: bool
+    ) -> None:
+        self._engine, self._names, self._scaler, self._halves, self._holds = engine, names, scaler, halves, holds
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the step that was begun."""
+        self._calls = 0
+        self._losses: torch.Tensor | None = None
+        self._jacobian: torch.Tensor | None = None
+        self._cube: torch.Tensor | None = None
+        self.present = np.zeros(len(self._names), dtype=bool)
+        if self._halves is not None:
+            self._halves.reset()
+
+    def add(self, losses: list[torch.Tensor | None], features: torch.Tensor | None, *, scaled: bool) -> None:
+        """Measures the losses of one call; they carry the scaler's scale where `scaled`."""
+        unit = self._unit()
+        values = [_value(loss, self._engine.device) for loss in losses]
+        total = torch.stack(values) if not scaled or unit is None else torch.stack(values) / unit
+        if unit is not None and not scaled:
+            losses = [None if loss is None else self._scaler.scale(loss) for loss in losses]
+        self.present |= np.array([loss is not None for loss in losses])
+        sources: list[torch.Tensor | None] = losses
+        if self._halves is not None:
+            sources, features = self._halves.of(losses, features), None
+        if self._holds:
+            jacobian = self._engine.jacobian(sources, features)
+            jacobian = jacobian if unit is None else jacobian.div_(unit)
+            self._jacobian = jacobian if self._jacobian is None else self._jacobian.add_(jacobian)
+        else:
+            self._cube = self._engine.gramians(sources, features)
+            self._cube = self._cube if unit is None else self._cube / unit**2
+        self._losses = total if self._losses is None else self._losses + total
+        self._calls += 1
+
+    def readings(self, weights: Sequence[Any] | None, *, about_to_wait: Any = None) -> Readings:
+        """The step's readings: gradients and losses are the means over its calls, absent ones counting 0.
+
+        weights: tensors of one number each, to read in the same copy. about_to_wait: called when all is begun.
+        """
+        assert self._losses is not None
+        jacobian = self._jacobian
+        if jacobian is not None:
+            jacobian = jacobian.div_(self._calls) if self._calls > 1 else jacobian
+            cube = self._engine.gramians_of(jacobian)
+        else:
+            assert self._cube is not None
+            cube = self._cube
+        parts = [self._losses / self._calls, cube.flatten()]
+        if weights is not None:
+            parts.append(torch.stack([_value(weight, cube.device) for weight in weights]))
+        packed = torch.cat(parts)
+        if about_to_wait is not None:
+            about_to_wait()
+        on_host = packed.cpu().numpy()
+        T = len(self._names)
+        last = on_host[T + cube.numel() :] if weights is not None else None
+        losses, layers = on_host[:T], on_host[T : T + cube.numel()].reshape(cube.shape)
+        noise = None
+        if self._halves is not None:
+            noise = self._halves.products(layers)
+            layers = layers.reshape(-1, 2, T, 2, T).sum(axis=(1, 3))
+            jacobian = None if jacobian is None else jacobian[:T].add_(jacobian[T:])
+        layers = (layers + layers.transpose(0, 2, 1)) / 2
+        with np.errstate(invalid="ignore"):
+            lost = ~(self.present & np.isfinite(losses) & np.isfinite(layers.sum(axis=0).diagonal()))
+        for matrix in (*layers, *(() if noise is None else (noise,))):
+            matrix[lost, :] = np.nan
+            matrix[:, lost] = np.nan
+        losses = np.where(self.present & np.isfinite(losses), losses, np.nan)
+        return Readings(losses, layers, last, noise, jacobian)
+
+    def _unit(self) -> torch.Tensor | None:
+        """The scaler's present scale, on the device: to read it there would wait for the device."""
+        if self._scaler is None or not self._scaler.is_enabled():
+            return None
+        return self._scaler.scale(torch.ones((), dtype=torch.float32, device=self._engine.device)).double()
+
+
+def check_cut(losses: Sequence[torch.Tensor | None], features: torch.Tensor, engine: General) -> None:
+    """Looks whether all that the losses owe to the shared parameters flows through the features.
+
+    Raises: ProbeError where it does not.
+    """
+    if not isinstance(features, torch.Tensor) or not features.requires_grad:
+        raise ProbeError(
+            "features must be the shared representation z as the heads got it, with its graph (not detached)"
+        )
+    parameters = [p for p in engine.parameters if p.requires_grad]
+    total = sum(loss.sum() for loss in losses if loss is not None)
+    if not isinstance(total, torch.Tensor):
+        return
+    keep: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    (cotangent,) = torch.autograd.grad(total, features, **keep)
+    if cotangent is None:
+        raise ProbeError("no loss depends on these features; give the tensor z that the heads got, not a copy of it")
+    through = torch.autograd.grad(features, parameters, cotangent, **keep)
+    whole = torch.autograd.grad(total, parameters, **keep)
+    # The cotangents of z are summed before the trunk in both, so that only what flows around z can differ.
+    missed, length = torch.zeros((), device=features.device), torch.zeros((), device=features.device)
+    for a, b in zip(through, whole, strict=True):
+        if b is not None:
+            b = b.to_dense() if b.is_sparse else b
+            missed = missed + (b - (0 if a is None else a)).float().square().sum()
+            length = length + b.float().square().sum()
+    if bool(missed > _BYPASS**2 * length):
+        raise ProbeError(
+            "some of what the losses owe to the shared parameters does not flow through features (a head that uses "
+            "the trunk's weights, or a skip around z); leave features out, and whole gradients are taken"
+        )
+
+
+def _value(loss: Any, device: torch.device) -> torch.Tensor:
+    """A loss (), the mean of per-sample losses (B,), or a weight, in float64 on the device; 0 for None."""
+    if loss is None:
+        return torch.zeros((), dtype=torch.float64, device=device)
+    if not isinstance(loss, torch.Tensor):
+        return torch.tensor(float(loss), dtype=torch.float64, device=device)
+    return loss.detach().to(device=device, dtype=torch.float64).mean()

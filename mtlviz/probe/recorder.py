@@ -1,0 +1,138 @@
+"""From the losses of one step to its records: what is read is checked, measured and put into words of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mtlviz.gradients.general import General
+from mtlviz.probe.effective import Effective
+from mtlviz.probe.halves import Halves, check_halves
+from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
+from mtlviz.probe.measurement import Measurement, Readings, check_cut
+from mtlviz.probe.pace import Stopwatch
+from mtlviz.probe.untouched import check_graph, explained, untouched
+from mtlviz.runlog.records import Measure, Record, Step
+
+
+class Recorder:
+    """Measures the calls of a step, and tells of it in records.
+
+    module: what is shared, where it is a module. weights: (T,) of the tasks where a step tells no others. layered:
+    whether Gramians of the layers are logged.
+    """
+
+    def __init__(
+        self,
+        engine: General,
+        names: Sequence[str],
+        *,
+        module: nn.Module | None,
+        weights: list[Any] | None,
+        scaler: Any,
+        noise: bool,
+        effective: Effective | None,
+        holds: bool,
+        layered: bool,
+    ) -> None:
+        self.engine, self._names, self._module, self._weights = engine, tuple(names), module, weights
+        self.effective, self._layered = effective, layered
+        self._halves = Halves() if noise else None
+        self._measurement = Measurement(engine, names, scaler=scaler, halves=self._halves, holds=holds)
+        self._stopwatch = Stopwatch(engine.device)
+        self._recorded, self._cut_checked = 0, False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the step that was begun."""
+        self._measurement.reset()
+        self._samples = np.zeros(len(self._names), dtype=np.int64)
+        self._told: list[Any] | None = None
+
+    def add(
+        self, losses: Losses, features: torch.Tensor | None, weights: Numbers | None, samples: Any, *, scaled: bool
+    ) -> None:
+        """Measures the losses of one call."""
+        values = read_losses(losses, self._names, per_sample=self._halves is not None and features is None)
+        self._told = self._weights if weights is None else read_numbers("weights", weights, self._names)
+        self._samples += self._counts(values, features, samples)
+        self._stopwatch.start()
+        retained = features is not None and features.retains_grad
+        before = features.grad if features is not None and retained else None
+        with explained(), untouched(self.engine.device):
+            self._check(values, features)
+            self._measurement.add(values, features, scaled=scaled)
+        if features is not None and retained:
+            features.grad = before
+        self._stopwatch.done()
+
+    def records(self, step: int, *, time: float, learning_rate: float) -> Iterator[Record]:
+        """What is to be logged of the step whose calls were added."""
+        tensors = self._told if any(isinstance(w, torch.Tensor) for w in self._told or ()) else None
+        readings = self._measurement.readings(tensors, about_to_wait=self._stopwatch.done)
+        self._stopwatch.waited()
+        present = np.isfinite(readings.losses)
+        told = readings.weights if readings.weights is not None else self._told
+        weights = np.ones(len(self._names)) if told is None else np.array([float(w or 0) for w in told])
+        yield Step(
+            step=step,
+            position=step,
+            time=time,
+            losses=readings.losses,
+            weights=np.where(present, weights, 0.0),
+            gramian=readings.layers.sum(axis=0),
+            samples=self._samples,
+            learning_rate=learning_rate,
+            phases=("supervised",) * len(self._names),
+            layers=readings.layers if self._layered else None,
+        )
+        yield from self._measures(step, readings, present)
+        if self.effective is not None and readings.jacobian is not None:
+            self.effective.hold(step, readings.jacobian, present)
+        self._recorded += 1
+        self.reset()
+
+    def afterwards(self) -> Iterator[Measure]:
+        """What the optimizer made of the step that was recorded last, once it has stepped."""
+        taken = None if self.effective is None else self.effective.take()
+        if taken is not None:
+            step, changes, length = taken
+            for task, change in changes.items():
+                yield Measure(step, "effective_change", change, self._names[task])
+            yield Measure(step, "effective_length", length)
+
+    def cost(self) -> float | None:
+        """Seconds that the step took on a GPU; None without one."""
+        return self._stopwatch.cost()
+
+    def _measures(self, step: int, readings: Readings, present: Any) -> Iterator[Measure]:
+        for task in np.flatnonzero(self._measurement.present & ~present):
+            yield Measure(step, "nonfinite", 1.0, self._names[task])
+        if readings.noise is not None:
+            for a, b in zip(*np.triu_indices(len(self._names)), strict=True):
+                if np.isfinite(readings.noise[a, b]):
+                    value = float(readings.noise[a, b])
+                    yield Measure(step, "noise_dot", value, self._names[a], self._names[b])
+
+    def _check(self, losses: list[torch.Tensor | None], features: torch.Tensor | None) -> None:
+        """Looks at the graph of recorded steps 1, 2, 4, 8, …: a walk costs time, and loops seldom change."""
+        number = self._recorded + 1
+        present = [loss for loss in losses if loss is not None]
+        if number & (number - 1) or not present:
+            return
+        check_graph(present, self.engine.parameters, per_sample=self._halves is not None)
+        if features is not None and not self._cut_checked:
+            check_cut(losses, features, self.engine)
+            self._cut_checked = True
+        if self._halves is not None:
+            check_halves(self._module, features)
+
+    def _counts(self, losses: list[torch.Tensor | None], features: torch.Tensor | None, samples: Any) -> Any:
+        if samples is not None:
+            return np.array([int(n or 0) for n in read_numbers("samples", samples, self._names)])
+        rows = 0 if features is None or features.dim() == 0 else len(features)
+        return np.array([0 if loss is None else len(loss) if loss.dim() else rows for loss in losses])
