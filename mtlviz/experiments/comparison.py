@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from mtlviz.data.problem import Problem
-from mtlviz.errors import ProblemError
-from mtlviz.experiments.checkpoints import CHOICES, Select, checkpoint
-from mtlviz.experiments.fingerprint import Fingerprint
-from mtlviz.experiments.plan import MakeProblem, Methods, Options, Planned, Recipe, labelled, numbered, planned
-from mtlviz.experiments.runs import finished, trained
-from mtlviz.experiments.workers import Call, checked_jobs, done
-from mtlviz.runlog import RunLog
-from mtlviz.runlog import folder as run_folder
+from mtlviz.experiments.campaign import Campaign
+from mtlviz.experiments.checkpoints import Select
+from mtlviz.experiments.plan import STL, Methods, Options, Wanted, labelled, numbered
+from mtlviz.experiments.recipe import MakeProblem, Recipe
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler
 
 COLUMNS = [
@@ -93,82 +84,18 @@ def compare(
         range. RunLogError: for a folder that cannot be written. MtlvizError: for a process that was killed. A run that
         another comparison is writing is waited for.
     """
-    if select not in CHOICES:
-        raise ValueError(f"select must be one of {', '.join(CHOICES)}, got {select!r}")
-    jobs = checked_jobs(jobs)
-    if not isinstance(problem, Problem) and not callable(problem):
-        raise ProblemError(f"compare needs an mtlviz.Problem or a function of seed, got {type(problem).__name__}")
-    recipe = Recipe(problem, {} if scale is None else scale)
+    recipe = Recipe(problem, "compare", {} if scale is None else scale)
     options = Options(steps, optimizer, scheduler, batch_size, device, validate_every, layers_every)
+    campaign = Campaign(recipe, options, "the comparison", select, jobs, progress=progress, fresh=fresh)
     labels, numbers = labelled(methods), numbered(seeds)
-    reader = Fingerprint()
-    with place_of(folder) as place:
-        plan, first = planned(recipe, labels, numbers, options, Path(place), reader)
-        if reader.unseen and folder is not None:
-            warn_unseen("compare", reader.unseen)
-        run_folder.make(Path(place))
-        errors = _trained(plan, recipe, options, jobs=jobs, progress=progress, fresh=fresh)
-        plan.sort(key=lambda run: (list(labels).index(run.method), numbers.index(run.seed)))
-        frame = pd.concat([_rows(run, errors.get(run.folder), first, select) for run in plan], ignore_index=True)
-    return frame[COLUMNS] if folder is not None else frame[COLUMNS].assign(folder="")
 
+    def wanted(names: Sequence[str]) -> list[Wanted]:
+        some = {label: [(name,) for name in names] if it == STL else [()] for label, it in labels.items()}
+        return [Wanted(label, labels[label], tasks) for label, groups in some.items() for tasks in groups]
 
-def place_of(folder: str | os.PathLike[str] | None) -> AbstractContextManager[str | os.PathLike[str]]:
-    """The folder of the runs; a temporary one for None."""
-    return tempfile.TemporaryDirectory(prefix="mtlviz-compare-") if folder is None else nullcontext(folder)
-
-
-def warn_unseen(needs: str, unseen: list[str]) -> None:
-    """Warns of what may have changed unseen; `needs` is the public function that was called."""
-    warnings.warn(
-        f"{needs} cannot see whether this changed since a run was finished: {', '.join(dict.fromkeys(unseen))}. "
-        "Where it did, call it with fresh=True",
-        stacklevel=3,
-    )
-
-
-def _trained(
-    plan: list[Planned], recipe: Recipe, options: Options, *, jobs: int, progress: bool, fresh: bool
-) -> dict[Path, str | None]:
-    """Trains what is not finished yet; the error of each run that failed, by its folder."""
-    errors: dict[Path, str | None] = {run.folder: run.refused for run in plan if run.refused is not None}
-    waiting = [run for run in plan if run.folder not in errors and (fresh or not finished(run))]
-    reused = len(plan) - len(waiting) - len(errors)
-    with tqdm(total=len(plan), initial=len(plan) - len(waiting), unit="run", disable=not progress) as bar:
-        if reused and progress:
-            bar.write(f"{reused} of {len(plan)} runs are finished and not trained again; fresh=True trains them anew")
-        for run in plan:
-            if run.refused is not None:
-                bar.write(f"{_called(run)} failed: {run.refused}")
-        calls = [Call(_called(run), trained, (run, recipe, options, os.getpid(), fresh)) for run in waiting]
-        return errors | done(calls, jobs=jobs, bar=bar, needs="compare", work="the comparison")
-
-
-def _called(run: Planned) -> str:
-    return f"{run.method}, seed {run.seed}" + (f", {run.task}" if run.task else "")
-
-
-def _rows(run: Planned, error: str | None, problem: Problem, select: Select) -> pd.DataFrame:
-    """The rows of one run."""
-    if error is None:
-        rows = checkpoint(RunLog.open(run.folder), select)
-    else:
-        tasks = [task for task in problem.run_info().tasks if run.task in (None, task.name)]
-        rows = pd.DataFrame(
-            {
-                "task": [task.name for task in tasks],
-                "metric": [task.metric for task in tasks],
-                "direction": [task.direction for task in tasks],
-                "step": pd.array([pd.NA] * len(tasks), dtype="Int64"),
-                "value": np.nan,
-                "test": np.nan,
-            }
-        )
-    return rows.assign(
-        method=run.method,
-        seed=run.seed,
-        select=select,
-        status="finished" if error is None else "failed",
-        error=error or "",
-        folder="" if run.refused else str(run.folder),
-    )
+    frame = campaign.frame(wanted, numbers, folder)
+    places = [
+        pd.Index(known).get_indexer(pd.Index(frame[key]))
+        for key, known in (("method", list(labels)), ("seed", numbers))
+    ]
+    return frame.iloc[np.lexsort(places[::-1])].reset_index(drop=True)[COLUMNS]

@@ -10,10 +10,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mtlviz.data.problem import Problem
-from mtlviz.errors import ProblemError
-from mtlviz.experiments.comparison import place_of, warn_unseen
+from mtlviz.experiments.campaign import place_of, warn_unseen
 from mtlviz.experiments.fingerprint import Fingerprint
-from mtlviz.experiments.plan import MakeProblem, Options, Recipe, numbered, said
+from mtlviz.experiments.plan import Options, numbered
+from mtlviz.experiments.recipe import MakeProblem, Recipe, said
 from mtlviz.experiments.study_frame import study_frame
 from mtlviz.experiments.study_plan import (
     ASYNCHRONOUS,
@@ -31,7 +31,7 @@ from mtlviz.experiments.study_plan import (
     chosen,
 )  # fmt: skip
 from mtlviz.experiments.study_runs import complete, studied
-from mtlviz.experiments.workers import Call, checked_jobs, done
+from mtlviz.experiments.workers import Call, Process, checked_jobs, done
 from mtlviz.runlog import RunLog
 from mtlviz.runlog import folder as run_folder
 from mtlviz.training.course import VALIDATE_EVERY
@@ -108,8 +108,7 @@ def convergence_study(
     Source: Lu et al., NAACL 2022 industry track, sections 3 to 5 and appendix A. Differs: the paper has one seed, no
     single tasks and no annealing.
     """
-    if not isinstance(problem, Problem) and not callable(problem):
-        raise ProblemError(f"convergence_study needs an mtlviz.Problem or a function of seed, got {problem!r}")
+    recipe = Recipe(problem, needs="convergence_study")
     if schedule is not None and type(schedule) is not Joint:
         raise ValueError(f"schedule must be a mv.training.Joint, whose settings all take, got {schedule!r}")
     names, numbers, jobs = chosen(methods), numbered(seeds), checked_jobs(jobs)
@@ -118,7 +117,7 @@ def convergence_study(
     options = Options(steps, optimizer, scheduler, batch_size, device, every, layers_every)
     reader = Fingerprint()
     with place_of(folder) as place:
-        study = Study(Recipe(problem, {}), options, schedule, Path(place), reader)
+        study = Study(recipe, options, schedule, Path(place), reader)
         checked_study(study, numbers, on)
         run_folder.make(Path(place))
         with tqdm(unit="run", disable=not progress) as bar:
@@ -182,9 +181,9 @@ class _Work:
         runs = [run for pair in wave for run in self.runs[pair]]
         waiting = [run for run in runs if self.fresh or not complete(run)]
         self.bar.update(len(runs) - len(waiting))
-        shared = (self.study.recipe, self.study.options, os.getpid(), self.fresh)
-        calls = [Call(str(run), studied, (run, *shared)) for run in waiting]
-        errors = done(calls, jobs=self.jobs, bar=self.bar, needs="convergence_study", work="the study") if calls else {}
+        shared = (self.study.recipe, self.study.options, Process.this(), self.fresh)
+        calls = [Call(str(run), run.folder, studied, (run, *shared)) for run in waiting]
+        errors = done(calls, jobs=self.jobs, bar=self.bar, needs="convergence_study", work="the study")
         self.errors |= {folder: error for folder, error in errors.items() if error is not None}
 
     def _planned(self, name: str, seed: int) -> list[StudyRun]:

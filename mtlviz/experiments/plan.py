@@ -1,12 +1,12 @@
-"""What a comparison will train: every method, seed and, for single-task learning, task, each with its own folder."""
+"""What an experiment will train: every method, seed, width and group of tasks, each run in a folder of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import mtlviz
 from mtlviz.data.problem import Problem
 from mtlviz.errors import ProblemError, WeightingError, unknown
 from mtlviz.experiments.fingerprint import Fingerprint
+from mtlviz.experiments.recipe import Recipe, said
 from mtlviz.training.loop import Training, train
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike, whole
 from mtlviz.weighting import METHODS, Method
@@ -26,13 +27,12 @@ _ROOMS = ("data", "gradients", "interop", "models", "training", "transfer", "wei
 _FILES = ("task.py", "metrics.py", "randomness.py", "convergence.py", "soft_labels.py")
 STL = "stl"  # single-task learning: no weighting, but a training per task
 
-MakeProblem = Callable[..., Problem]
 Methods = str | WeightingLike | Iterable[WeightingLike] | Mapping[str, WeightingLike]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How every run of a comparison trains; see `mtlviz.train`."""
+    """How every run of an experiment trains; see `mtlviz.train`."""
 
     steps: int | None
     optimizer: MakeOptimizer | None
@@ -40,7 +40,7 @@ class Options:
     batch_size: int
     device: str
     validate_every: int
-    layers_every: int
+    layers_every: int = 0
 
     def keywords(self) -> dict[str, Any]:
         """As arguments of `mtlviz.train` and `mtlviz.start`."""
@@ -51,44 +51,34 @@ class Options:
         return train(problem, weighting=weighting, seed=seed, **self.keywords())
 
 
-def _factors(scale: object) -> list[Any]:
-    return list(scale.values()) if isinstance(scale, Mapping) else []
-
-
 @dataclass(frozen=True)
-class Recipe:
-    """A problem for every seed: the user's own, or what the user's function makes of a seed; some losses scaled."""
+class Wanted:
+    """What is trained with every seed: a method, by its label, on some tasks by themselves; () is all of them.
 
-    problem: Problem | MakeProblem
-    scale: Mapping[str, float]
+    weighting: as `mv.train` takes it, or "stl" for a task that no weighting concerns.
+    """
 
-    def made(self, seed: int) -> Problem:
-        """The problem of a seed. Raises: ProblemError where it is none, or `scale` does not fit it."""
-        try:
-            problem = self.problem if isinstance(self.problem, Problem) else self.problem(seed=seed)
-        except Exception as error:  # the user's own function may raise anything: its seed is told
-            raise ProblemError(f"the problem of seed {seed} could not be made: {said(error)}") from error
-        if not isinstance(problem, Problem):
-            raise ProblemError(
-                f"compare needs a Problem, or a function of `seed` that returns one; it returned a "
-                f"{type(problem).__name__}"
-            )
-        if wrong := [factor for factor in _factors(self.scale) if isinstance(factor, (bool, np.bool_))]:
-            raise ProblemError(f"scale needs numbers, {{task: factor}}; got {wrong[0]!r}")
-        return problem.scaled(self.scale)
+    method: str
+    weighting: WeightingLike
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run to do: `task` only in single-task learning. `settings` are what makes it this run and no other."""
+    """One run to do: on some tasks by themselves, or all: (). `settings` are what makes it this run and no other."""
 
     method: str
     seed: int
-    task: str | None
+    tasks: tuple[str, ...]
     weighting: WeightingLike
     settings: Mapping[str, Any]
     folder: Path
+    width: int | None = None
     refused: str | None = None  # why it cannot even begin
+
+    def __str__(self) -> str:
+        width = "" if self.width is None else f"width {self.width}"
+        return ", ".join(filter(None, (self.method, width, f"seed {self.seed}", " + ".join(self.tasks))))
 
 
 def labelled(methods: Methods) -> dict[str, WeightingLike]:
@@ -139,39 +129,43 @@ def numbered(seeds: int | Iterable[int]) -> list[int]:
 
 def planned(
     recipe: Recipe,
-    methods: Mapping[str, WeightingLike],
-    seeds: list[int],
+    wanted: Callable[[Sequence[str]], Iterable[Wanted]],
+    seeds: Sequence[int],
     options: Options,
     folder: Path,
     reader: Fingerprint,
+    *,
+    width: int | None = None,
 ) -> tuple[list[Planned], Problem]:
-    """Every run, all methods of the first seed first, and the first seed's problem.
+    """Every run that is wanted of the tasks, all of the first seed first, and the first seed's problem.
 
     Raises: ProblemError or ValueError for a problem or options that no method can train with.
     """
-    first = recipe.made(seeds[0])
+    first = recipe.made(seeds[0], width)
     if first.validation is None:
-        raise ProblemError(f"compare needs validation data, and the problem {first.name!r} has none")
+        raise ProblemError(f"{recipe.needs} needs validation data, and the problem {first.name!r} has none")
+    names = [task.name for task in first.tasks]
+    wants = list(wanted(names))
     common = common_settings(options.training(first, "equal", seeds[0]))
     for name in ("optimizer", "scheduler"):
         common[f"{name}_code"] = reader.told(f"the {name}", getattr(options, name))
-    known = {
-        label: {} if method == STL else _weighting(first, method, options, reader) for label, method in methods.items()
-    }
+    methods = {want.method: want.weighting for want in wants}
+    known = {name: {} if it == STL else _weighting(first, it, options, reader) for name, it in methods.items()}
     told = identity(first, reader)
     plan: list[Planned] = []
     for seed in seeds:
-        problem = first if seed == seeds[0] or isinstance(recipe.problem, Problem) else recipe.made(seed)
-        if [task.name for task in problem.tasks] != [task.name for task in first.tasks]:
+        problem = first if seed == seeds[0] or recipe.fixed(width) else recipe.made(seed, width)
+        if [task.name for task in problem.tasks] != names:
             raise ProblemError(f"the problem of seed {seed} has other tasks than that of seed {seeds[0]}")
         told = told if problem is first else identity(problem, reader)
-        settings = common | {"seed": seed, "problem": told}
-        for label, method in methods.items():
-            for task in [task.name for task in problem.tasks] if method == STL else [None]:
-                own = settings | {"method": label, "task": task} | known[label]
-                place = folder / folder_name(label, task, seed, own)
-                run = Planned(label, seed, task, "equal" if method == STL else method, own, place)
-                plan.append(replace(run, refused=known[label].get("refused")))
+        for want in wants:
+            own = common | {"seed": seed, "problem": told, "method": want.method, "tasks": list(want.tasks)}
+            own |= known[want.method]
+            label = want.method if width is None else f"{want.method}-width{width}"
+            place = folder / folder_name(label, "+".join(want.tasks), seed, own)
+            refused = known[want.method].get("refused")
+            weighting = "equal" if want.weighting == STL else want.weighting
+            plan.append(Planned(want.method, seed, want.tasks, weighting, own, place, width, refused))
     return plan, first
 
 
@@ -180,13 +174,13 @@ def common_settings(training: Training) -> dict[str, Any]:
     config = dict(training.run_info().config)
     groups = [{k: v for k, v in group.items() if k != "params"} for group in training.optimizer.param_groups]
     scheduler = training.scheduler.state_dict() if training.scheduler is not None else {}
-    own = {"optimizer_settings": groups, "scheduler_settings": scheduler, "code": _code()}
+    own = {"optimizer_settings": groups, "scheduler_settings": scheduler, "code": code()}
     left_out = ("weighting", "weighting_settings", "weighting_seed", "seed")
     return json.loads(json.dumps({k: v for k, v in (config | own).items() if k not in left_out}, default=repr))
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """The version of mtlviz, and a digest of the rooms and files whose code decides what a run computes."""
     home = Path(mtlviz.__file__).parent
     files = sorted(path for room in _ROOMS for path in (home / room).rglob("*.py")) + [home / name for name in _FILES]
@@ -205,11 +199,6 @@ def _weighting(problem: Problem, method: WeightingLike, options: Options, reader
     own = {k: config.get(k) for k in ("weighting", "weighting_settings")}
     own["weighting_code"] = reader.told("a method", method)
     return json.loads(json.dumps(own, default=repr))
-
-
-def said(error: BaseException) -> str:
-    """An error as the frame tells it."""
-    return f"{type(error).__name__}: {error}"
 
 
 def identity(problem: Problem, reader: Fingerprint) -> str:

@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own: trained into its folder, or found finished there."""
+"""One run of an experiment, in a process of its own: trained into its folder, or found finished there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import warnings
 from pathlib import Path
 
 from mtlviz.errors import RunLogError
-from mtlviz.experiments.plan import Options, Planned, Recipe, said
-from mtlviz.experiments.workers import settle
+from mtlviz.experiments.plan import Options, Planned
+from mtlviz.experiments.recipe import Recipe, said
+from mtlviz.experiments.workers import Process, settle
 from mtlviz.runlog import DamagedLogWarning, Event, RunInfo, RunLog
 from mtlviz.training.loop import Training
 
@@ -17,10 +18,8 @@ _PATIENCE = 60.0  # seconds that a run which another process writes may stand st
 _TRIES = 20  # to begin a run, a tenth of a second apart
 
 
-def trained(
-    run: Planned, recipe: Recipe, options: Options, parent: int, fresh: bool = False
-) -> tuple[Path, str | None]:
-    """Trains a run into its folder, anew where half a run is there; the folder, and the error that ended it if any.
+def trained(run: Planned, recipe: Recipe, options: Options, parent: Process, fresh: bool = False) -> str | None:
+    """Trains a run into its folder, anew where half a run is there; the error that ended it, if any.
 
     Where another comparison is writing that very run, it is waited for and taken; with `fresh` it is trained after it.
     parent: the process that waits for it. Where that is another one, this one computes with a single thread, and ends
@@ -29,19 +28,18 @@ def trained(
     settle(parent)
     try:
         if awaited(run.folder, run.settings) and not fresh:
-            return run.folder, None
-        problem = recipe.made(run.seed)
-        problem = problem if run.task is None else problem.alone(run.task)
+            return None
+        problem = recipe.made(run.seed, run.width)
+        problem = problem.of_tasks(run.tasks) if run.tasks else problem
         training = options.training(problem, run.weighting, run.seed)
         info = training.run_info({"comparison": dict(run.settings)})
         log = _created(run, info, fresh=fresh)
-        if log is None:
-            return run.folder, None
-        with log:
-            _record(training, log)
-    except Exception as error:  # noqa: BLE001 - the border of a run: the comparison tells it and goes on
-        return run.folder, said(error)
-    return run.folder, None
+        if log is not None:
+            with log:
+                _record(training, log)
+    except Exception as error:  # noqa: BLE001 - the border of a run: the experiment tells it and goes on
+        return said(error)
+    return None
 
 
 def _created(run: Planned, info: RunInfo, *, fresh: bool) -> RunLog | None:

@@ -10,7 +10,8 @@ from typing import Any
 from mtlviz.data.problem import Problem
 from mtlviz.errors import ProblemError, unknown
 from mtlviz.experiments.fingerprint import Fingerprint
-from mtlviz.experiments.plan import Options, Recipe, common_settings, folder_name, identity
+from mtlviz.experiments.plan import Options, common_settings, folder_name, identity
+from mtlviz.experiments.recipe import Recipe
 from mtlviz.runlog import RunLog
 from mtlviz.training.loop import Training, train
 from mtlviz.training.parts import WeightingLike

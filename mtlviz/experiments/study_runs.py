@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from mtlviz.data.problem import Problem
-from mtlviz.experiments.plan import Options, Recipe, said
+from mtlviz.experiments.plan import Options
+from mtlviz.experiments.recipe import Recipe, said
 from mtlviz.experiments.runs import awaited, state
 from mtlviz.experiments.study_plan import StudyRun
-from mtlviz.experiments.workers import settle
+from mtlviz.experiments.workers import Process, settle
 from mtlviz.runlog.folder import CHECKPOINTS
 from mtlviz.training.checkpoints import best_model
 from mtlviz.training.evaluation import evaluation
@@ -21,10 +22,8 @@ from mtlviz.training.run import start
 _TESTS = "best_on_test.json"  # beside the checkpoints, and gone with them
 
 
-def studied(
-    run: StudyRun, recipe: Recipe, options: Options, parent: int, fresh: bool = False
-) -> tuple[Path, str | None]:
-    """Trains a run into its folder, or goes on with the half of one; the folder, and the error that ended it if any.
+def studied(run: StudyRun, recipe: Recipe, options: Options, parent: Process, fresh: bool = False) -> str | None:
+    """Trains a run into its folder, or goes on with the half of one; the error that ended it, if any.
 
     parent: the process that waits for it. Where that is another one, this one computes with a single thread, and ends
     with its parent. Whatever ends a run is returned, and told in its log: the other runs go on.
@@ -37,8 +36,8 @@ def studied(
             _train(run, problem, options, fresh=fresh)
         _keep_tests(run, problem, options.device)
     except Exception as error:  # noqa: BLE001 - the border of a run: the study tells it and goes on
-        return run.folder, said(error)
-    return run.folder, None
+        return said(error)
+    return None
 
 
 def _train(run: StudyRun, problem: Problem, options: Options, *, fresh: bool) -> None:
