@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mtlviz.errors import RunLogError
 from mtlviz.runlog import arguments, derived
 from mtlviz.runlog.info import RunInfo, TaskInfo
+from mtlviz.runlog.pair_measures import PairMeasure, squares
 from mtlviz.runlog.records import PHASES, Floats, Integers
 from mtlviz.runlog.store import Store
 
@@ -32,6 +33,7 @@ class History:
         self._cache: dict[str, tuple[object, Any]] = {}
         self._summaries: dict[tuple[str, int], Summary] = {}
         self._thinning = threading.Lock()
+        self._affinity = PairMeasure("affinity")
 
     def _now(self) -> Store:
         """All rows of this moment."""
@@ -129,6 +131,16 @@ class History:
         upper = table["gramians"].reshape(table.rows, K, T * (T + 1) // 2)
         return table["step"].copy(), derived.gramians(upper, T)
 
+    @property
+    def affinities(self) -> tuple[Integers, Floats]:
+        """Steps (R,) at which inter-task affinity was measured, and it (R, T, T): a row a source, a column a target.
+
+        NaN where a task is absent or it is undefined; see `mtlviz.training.affinity.Lookahead`. Read-only.
+        """
+        with self._thinning:
+            table = self._affinity.added(self._now())["affinity"]
+        return _read_only(table["step"]), _read_only(squares(table))
+
     def gramian_at(self, index: int | Integers) -> Floats:
         """(T, T) Gramian of the step at `index`, or (n, T, T) of those at the indices (n,), as in `gramians[index]`.
 
@@ -179,15 +191,17 @@ class History:
         """The run in at most n buckets of consecutive rows: what a view draws, at a cost of the new rows only.
 
         A row per bucket and key: the key columns (steps: task; pairs: task_a, task_b; layers: layer, task_a, task_b;
-        totals: none), then step_first, step_last, position_first, position_last, time_last, discarded, and of each
-        quantity q the columns q_first, q_last, q_min, q_max, q_sum (0 where there is none) and q_count, of its
-        finite values. No bucket holds discarded and surviving rows, nor rows from before and after a rewind.
+        affinity: source, target; totals: none), then step_first, step_last, position_first, position_last, time_last,
+        discarded, and of each quantity q the columns q_first, q_last, q_min, q_max, q_sum (0 where there is none) and
+        q_count, of its finite values. No bucket holds discarded and surviving rows, nor rows from before and after a
+        rewind.
 
         Args:
             n: most buckets; there are at least n / 2 once there are more rows. A run with more rewinds than that has
                 a bucket per stretch; a table of so many keys that n buckets make over 2 million rows has fewer.
             table: "steps" (loss, weight, grad_norm, relative_rate, share, samples), "pairs" and "layers" (cosine,
-                conflict) or "totals" (rate_variance, conflict_rate, update_norm, learning_rate).
+                conflict), "affinity" (affinity) or "totals" (rate_variance, conflict_rate, update_norm,
+                learning_rate).
 
         Raises:
             RunLogError: where n is no integer of 1 or more, or there is no such table.
@@ -201,6 +215,7 @@ class History:
             )
         with self._thinning:
             store = self._now()
+            store = self._affinity.added(store) if table == "affinity" else store
             kept = self._summaries.pop((table, n), None) or summary.Summary(table, n)
             self._summaries[table, n] = kept  # the newest last
             if len(self._summaries) > _MOST_SUMMARIES:

@@ -98,11 +98,23 @@ def _layer_keys(store: Store) -> dict[str, Any]:
     }
 
 
+def _affinity_values(store: Store, rows: slice) -> Floats:
+    values: Floats = store["affinity"]["value"][rows]
+    return values
+
+
+def _ordered_pair_keys(store: Store) -> dict[str, Any]:
+    T, names = len(store.info.tasks), _names(store)
+    source, target = np.divmod(np.arange(T * T), max(T, 1))
+    return {"source": (source, names), "target": (target, names)}
+
+
 KINDS = {
     "steps": Kind(("loss", "weight", "grad_norm", "relative_rate", "share", "samples"), _task_values, _task_keys),
     "pairs": Kind(("cosine", "conflict"), _pair_values, _pair_keys),
     "layers": Kind(("cosine", "conflict"), _layer_values, _layer_keys, source="layers"),
     "totals": Kind(("rate_variance", "conflict_rate", "update_norm", "learning_rate"), _total_values, lambda store: {}),
+    "affinity": Kind(("affinity",), _affinity_values, _ordered_pair_keys, source="affinity"),
 }
 
 
