@@ -146,12 +146,8 @@ def aligned(
         raise ProblemError(f"aligned: {unknown('task', strangers[0], model.names)}")
     if len(tasks) == 0:
         raise ProblemError(f"aligned needs at least one task, of {', '.join(model.names)}; got none")
-    features = inputs.flatten(1) if inputs.dim() > 1 else inputs
-    if after is not None:
-        features = _embedding(model, inputs, after)
-    _check(features, len(inputs), "the inputs" if after is None else f"the output of {after!r}")
-    zeros = [torch.zeros(features.shape[-1], features.shape[-1]).to(features) for _ in tasks]
-    shifts = {task: nn.Parameter(zero) for task, zero in zip(tasks, zeros, strict=True)}
+    size, like = _size(inputs if after is None else _embedding(model, inputs, after), len(inputs), after)
+    shifts = {task: nn.Parameter(torch.zeros(size, size).to(like)) for task in tasks}
     return AlignedTrunk(model.trunk, dict(zip(model.names, model.heads, strict=True)), shifts=shifts, after=after)
 
 
@@ -172,7 +168,9 @@ def _embedding(model: SharedTrunk, inputs: torch.Tensor, after: str) -> Any:
     return seen[0]
 
 
-def _check(features: Any, count: int, place: str) -> None:
+def _size(features: Any, count: int, after: str | None) -> tuple[int, torch.Tensor]:
+    """d of what is to be turned, and a tensor of its type. Raises: ProblemError for what no matrix can turn."""
+    place = "the inputs" if after is None else f"the output of {after!r}"
     if not isinstance(features, torch.Tensor):
         raise ProblemError(f"aligned needs one tensor to turn, and {place} came as a {type(features).__name__}")
     came = f"{tuple(features.shape)} {str(features.dtype).removeprefix('torch.')}"
@@ -181,11 +179,14 @@ def _check(features: Any, count: int, place: str) -> None:
             f"aligned turns floats, and {place} came as {came}; say after= which module within the trunk makes an "
             "embedding of them"
         )
+    if after is None and features.dim() > 1:
+        return features[0].numel(), features
     if features.dim() not in (2, 3) or len(features) % count:
         raise ProblemError(
             f"aligned needs features (B, d) or (B, L, d), and {place} came as {came} for {count} rows; say after= "
             "which module within the trunk makes such ones"
         )
+    return features.shape[-1], features
 
 
 def _moved(rows: torch.Tensor | slice, start: int) -> torch.Tensor | slice:
