@@ -1,0 +1,123 @@
+"""What passes through chosen modules in one forward pass: their inputs, and the edges where their gradients arrive."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
+
+from mtlviz.errors import ProblemError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module: its input X, without a graph, and the gradient edge of what it returned.
+
+    The edge stays that of the returned value where an activation then works in place and the tensor becomes another.
+    """
+
+    module: nn.Module
+    inputs: torch.Tensor
+    version: int
+    shape: torch.Size  # of what it returned
+    edge: GradientEdge
+
+    def unchanged(self) -> torch.Tensor:
+        """The input. Raises: ProblemError where something has written over it since, as autograd would."""
+        if self.inputs._version != self.version:
+            raise ProblemError(
+                f"the input {tuple(self.inputs.shape)} of a {type(self.module).__name__} was changed in place after "
+                "it was used, so nobody can tell its gradient; let the operation that does so work on a copy"
+            )
+        return self.inputs
+
+
+class Tape:
+    """Records the calls of some modules while it runs; nothing is on the modules while it does not.
+
+    A forward pass without a graph, one that torch.compile traces and one that a backward pass repeats (checkpointing)
+    leave no call; `watching` tells of one of the last kind, in these modules or those `watched`.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], watched: Sequence[nn.Module] = ()) -> None:
+        self.modules, self._watched = dict.fromkeys(modules), tuple(watched)
+        self.calls: list[Call] = []
+        self._recomputed = False
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> None:
+        """Records from now on."""
+        if not self._handles:
+            hook = _Hook(self)
+            both = (*self.modules, *(m for m in self._watched if m not in self.modules))
+            self._handles = [m.register_forward_hook(hook, with_kwargs=True, prepend=True) for m in both]
+
+    def stop(self) -> None:
+        """Takes its hooks off the modules; the calls stay."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def clear(self) -> None:
+        """Lets go of every call, and of the graph that it belongs to."""
+        self.calls.clear()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Records within the block alone."""
+        self.clear()
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[], bool]]:
+        """Tells, while and after a backward pass runs within the block, whether it repeated a forward pass."""
+        ran, self._recomputed = bool(self._handles), False
+        self.start()
+        try:
+            yield lambda: self._recomputed
+        finally:
+            if not ran:
+                self.stop()
+
+    def add(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Told of each call by the modules' hooks."""
+        if torch._C._current_graph_task_id() != -1:  # a backward pass runs: checkpointing makes a value again
+            self._recomputed = True
+            return
+        if module not in self.modules:  # only watched, or a copy's
+            return
+        given = args[0] if args else kwargs.get("input")
+        plain = (torch.Tensor, nn.Parameter)
+        if type(given) in plain and type(output) in plain and output.requires_grad:
+            edge = get_gradient_edge(output)
+            self.calls.append(Call(module, given.detach(), given._version, output.shape, edge))
+
+
+class _Hook:
+    """A hook that outlives neither its tape nor a copy or a pickle of its module."""
+
+    def __init__(self, tape: Tape | None) -> None:
+        self._tape = (lambda: None) if tape is None else weakref.ref(tape)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        tape = self._tape()
+        if tape is not None:
+            tape.add(module, args, kwargs, output)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return _Hook(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (None,)
