@@ -41,8 +41,8 @@ class TaskInputs:
         if not features.is_floating_point():
             maker = "its inputs are" if self.embed is None else "embed returned"
             raise TransferError(
-                f"task {self.task!r}: {maker} {features.dtype}; features are floats, and whole numbers may be ids: give "
-                "embed=problem.model.trunk or a layer of it, or embed=torch.Tensor.float if they are quantities"
+                f"task {self.task!r}: {maker} {features.dtype}; features are floats, and whole numbers may be ids: "
+                "give embed=problem.model.trunk or a layer of it, or embed=torch.Tensor.float if they are quantities"
             )
         features = features.detach().cpu().flatten(1) if features.dim() > 1 else features.detach().cpu()[:, None]
         return (features.float() if features.dtype == torch.bfloat16 else features).numpy()  # numpy knows no bfloat16

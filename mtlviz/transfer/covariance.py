@@ -180,7 +180,7 @@ def covariances(
     if not isinstance(inputs, Mapping):
         raise TransferError(f"needs {{task: inputs}}, got {type(inputs).__name__}")
     if len(inputs) < least:
-        raise TransferError(f"needs {{task: inputs}} of at least {least} tasks, got {list(inputs)}")
+        raise TransferError(f"needs {{task: inputs}}, at least {least}; got the tasks {list(inputs)}")
     if wrong := [name for name in inputs if not isinstance(name, str)]:
         raise TransferError(f"tasks are named by text, got {', '.join(map(repr, wrong))}")
     found = {task: TaskCovariance.of(source, embed=embed, task=task) for task, source in inputs.items()}
