@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import cloudpickle
 import joblib
 from distributed import KilledWorker
 from joblib._dask import DaskDistributedBackend
-from joblib.externals import cloudpickle
 
 from mtlviz.errors import MtlvizError
 from mtlviz.experiments.plan import code
