@@ -49,7 +49,13 @@ def test_replay_descent_and_the_method_inside_are_told_the_names() -> None:
     replayed = mv.analysis.replayed_weights(mv.analysis.replay(log, {"mine": Fixed(BY_NAME)}))
     mean = replayed[replayed["method"] == "mine"].groupby("task", observed=True)["weight"].mean()
     assert {str(task): weight for task, weight in mean.items()} == pytest.approx(BY_NAME)
-    assert mv.pareto.descend({"fixed": Fixed({"loss 2": 1.0, "loss 1": 2.0})}, [[1.0, 2.0]], steps=2)
+    named = Fixed({"loss 2": 1.0, "loss 1": 2.0})
+    options = {"starts": [[1.0, 2.0]], "steps": 20, "optimizer": "sgd"}
+    places = [
+        mv.pareto.descend({"it": named}, scale=(1, 1), **options),
+        mv.pareto.descend("equal", scale=(2, 1), **options),
+    ]
+    np.testing.assert_allclose(*(descent.trajectories[["x1", "x2"]].to_numpy() for descent in places), rtol=1e-12)
     inside = mv.weighting.EMTL(inside=Fixed(BY_NAME))
     inside.introduce(["kind", "size", "rare"])
     np.testing.assert_array_equal(inside.explain(np.ones(3), np.eye(3)).alpha, IN_ORDER)
