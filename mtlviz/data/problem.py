@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from mtlviz.data.heads import first_inputs, heads_of
-from mtlviz.data.proportional import Proportional
+from mtlviz.data.label_noise import checked_shares, noisy
+from mtlviz.data.proportional import Proportional, fitting
 from mtlviz.data.soft_targets import softened
 from mtlviz.data.splits import Split, TensorRows, split_of
 from mtlviz.errors import ProblemError, unknown
@@ -67,8 +68,9 @@ class Problem:
         self.test = None if test is None else split_of("test", test, names)
         _need_labels(self.train, names)
         self._true = self.train  # what `distilled` makes soft labels of, again and again
+        self._noise: dict[str, dict[str, float]] = {}
         self.monitor = self._monitored(monitor)
-        self.sampling = _fitting(sampling, self.train)
+        self.sampling = fitting(sampling, self.train)
         self.model = SharedTrunk(trunk, heads_of(self.tasks, trunk, self.train, heads, seed))
 
     def run_info(self, config: Mapping[str, Any] | None = None) -> RunInfo:
@@ -177,6 +179,50 @@ class Problem:
         )
         return problem
 
+    def duplicated(self, times: Mapping[str, float]) -> Problem:
+        """The same problem in which rows of some tasks count more often when a batch is shared out; shares all data.
+
+        times: {task: number above 0}; 3 as though each of its rows stood in the data three times, below 1 as though
+            some were left out. `sampling` says how the batch is shared out; see `Proportional`.
+
+        Raises: ProblemError for an unknown task or such a number, and where duplication would change nothing or is a
+        weight on the loss: for a problem without `sampling`, and for data that tasks share.
+        """
+        if self.train.shared is not None:
+            raise ProblemError(
+                "all tasks share their rows, so more copies of them for one task are a weight on its loss: use "
+                "problem.scaled({task: factor}), or train with weighting=mv.weighting.Fixed({task: weight, ...})"
+            )
+        if self.sampling is None:
+            raise ProblemError(
+                "every task gets batch_size rows of a batch, however often they stand in its data; give the problem "
+                "sampling=mv.data.Proportional(), by which a task's share of a batch grows with its rows"
+            )
+        problem = copy.copy(self)
+        problem.sampling = fitting(self.sampling.duplicated(times), self.train)
+        return problem
+
+    def with_label_noise(self, shares: Mapping[str, float], *, seed: int = 0) -> Problem:
+        """The same problem with a share of some tasks' training labels made random; validation and test stay true.
+
+        shares: {task: from 0 to 1} of the labelled rows, of all rows of a Dataset. The labels of that many rows, drawn
+            at random, change places among them, so that each label stays as frequent as it was.
+        seed: of the draw, which is each task's own.
+
+        Raises: ProblemError for an unknown task, a share that is not from 0 to 1 or is less than two rows, data in a
+        DataLoader, soft labels, and a task that has such noise already.
+        Source: the label-noise experiment of Wu, Zhang, Ré, ICLR 2020, arXiv 2005.00944 (20% of one task's labels).
+        """
+        shares = checked_shares(shares, [task.name for task in self.tasks])
+        if self.train is not self._true:
+            raise ProblemError("the tasks learn soft labels: make the true ones noisy first, then distil")
+        if twice := [task for task in shares if task in self._noise]:
+            raise ProblemError(f"the labels of {twice[0]!r} are noisy already: begin with the problem that is not")
+        problem = copy.copy(self)
+        problem.train = problem._true = noisy(self.train, shares, seed=seed)
+        problem._noise = self._noise | {task: {"share": share, "seed": seed} for task, share in shares.items()}
+        return problem
+
     def distilled(self, labels: Mapping[str, torch.Tensor]) -> Problem:
         """The same problem in which some tasks learn soft labels, by the same loss; shares model and data.
 
@@ -194,14 +240,15 @@ class Problem:
             raise ProblemError(f"soft labels for unknown tasks {strangers}; the tasks are {names}")
         distilled = copy.copy(self)
         distilled.tasks = tuple(task.with_soft_loss() if task.name in labels else task for task in self.tasks)
-        soft = [(task, _tensor(task.name, labels[task.name])) for task in distilled.tasks if task.name in labels]
+        soft = [(task, labels[task.name]) for task in distilled.tasks if task.name in labels]
         distilled.train = softened(self.train, self._true, soft)
         return distilled
 
     def _settings(self) -> dict[str, Any]:
         """What of the problem decides a run's numbers beside its parts, for the log's configuration."""
         scales = {task.name: task.scale for task in self.tasks if task.scale != 1}
-        settings = {"scale": scales, "monitored_on": dict(self.monitor)}
+        noise = {task.name: self._noise[task.name] for task in self.tasks if task.name in self._noise}
+        settings = {"scale": scales, "monitored_on": dict(self.monitor), "label_noise": noise}
         if isinstance(self.model, AlignedTrunk):
             settings["aligned"] = {"tasks": list(self.model.aligned), "after": self.model.after}
         told: dict[str, Any] = {name: value for name, value in settings.items() if value}
@@ -227,17 +274,6 @@ class Problem:
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, tasks={[task.name for task in self.tasks]})"
-
-
-def _tensor(task: str, labels: Any) -> torch.Tensor:
-    """Soft labels as a tensor without a graph. Raises: ProblemError for what is no array of numbers."""
-    try:
-        return torch.as_tensor(labels).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ProblemError(
-            f"task {task!r}: its soft labels must be a tensor or an array (N, ...), got {type(labels).__name__}; a "
-            "model's are its predictions for the training samples"
-        ) from error
 
 
 def _checked(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -268,11 +304,3 @@ def _labels(split: Split, task: str) -> bool | None:
     if split.shared is None:
         return task in split.by_task and counts.get(task) != 0
     return bool(counts.get(task)) if isinstance(split.shared, TensorRows) else None
-
-
-def _fitting(sampling: Proportional | None, train: Split) -> Proportional | None:
-    if sampling is not None and not isinstance(sampling, Proportional):
-        raise ProblemError(f"sampling must be an mtlviz.data.Proportional or None, got {sampling!r}")
-    if sampling is not None:
-        sampling.of_split(train)
-    return sampling

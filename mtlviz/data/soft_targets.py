@@ -43,11 +43,12 @@ class SoftRows:
         return inputs, {**targets, **known}
 
 
-def softened(split: Split, true: Split, labels: Sequence[tuple[Task, torch.Tensor]]) -> Split:
+def softened(split: Split, true: Split, given: Sequence[tuple[Task, Any]]) -> Split:
     """The split with soft labels (N, ...) for some tasks, NaN where `true`, the split before, has no label.
 
     Raises: ProblemError for data in a DataLoader, and soft labels that do not fit the task's true ones.
     """
+    labels = [(task, _tensor(task.name, soft)) for task, soft in given]
     for task, soft in labels:
         _check(true, task, soft)
     if split.shared is None:
@@ -63,6 +64,17 @@ def softened(split: Split, true: Split, labels: Sequence[tuple[Task, torch.Tenso
     tasks.update({task.name: task for task, _ in labels})
     known.update({task.name: soft for task, soft in labels})
     return replace(split, shared=SoftRows(true.shared, tasks, known))
+
+
+def _tensor(task: str, labels: Any) -> torch.Tensor:
+    """Soft labels as a tensor without a graph. Raises: ProblemError for what is no array of numbers."""
+    try:
+        return torch.as_tensor(labels).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ProblemError(
+            f"task {task!r}: its soft labels must be a tensor or an array (N, ...), got {type(labels).__name__}; a "
+            "model's are its predictions for the training samples"
+        ) from error
 
 
 def _rows_of(split: Split, task: str) -> Rows:
