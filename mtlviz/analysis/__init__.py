@@ -1,5 +1,6 @@
 """What a run log says: each function takes a log (or one of its frames) and returns a new frame, named after it."""
 
+from mtlviz.analysis.affinity import affinity, affinity_curves
 from mtlviz.analysis.comparison import delta_m, mean_rank, method_table
 from mtlviz.analysis.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.analysis.convergence import convergence, replay_events
@@ -11,15 +12,22 @@ from mtlviz.analysis.covariance import (
     covariance_spectra,
 )
 from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
+from mtlviz.analysis.effective import effective_change
+from mtlviz.analysis.noise import conflict_test, noise_floor
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
 from mtlviz.analysis.timeline import timeline
+from mtlviz.analysis.transfer_prediction import rank_correlations, transfer_prediction
+from mtlviz.analysis.transfer import transfer_gains, transfer_matrix
 from mtlviz.analysis.validation import validations
 from mtlviz.analysis.what_if import improvement_share, predicted_changes, replayed_weights
 
 __all__ = [
+    "affinity",
+    "affinity_curves",
     "conflict_matrix",
     "conflict_rate",
+    "conflict_test",
     "convergence",
     "covariance_alignment",
     "covariance_cosine",
@@ -27,13 +35,16 @@ __all__ = [
     "covariance_similarity",
     "covariance_spectra",
     "delta_m",
+    "effective_change",
     "gradient_norms",
     "improvement_share",
     "layer_conflict",
     "losses",
     "mean_rank",
     "method_table",
+    "noise_floor",
     "predicted_changes",
+    "rank_correlations",
     "rate_variance",
     "relative_rates",
     "replay",
@@ -43,6 +54,9 @@ __all__ = [
     "shares",
     "task_table",
     "timeline",
+    "transfer_gains",
+    "transfer_matrix",
+    "transfer_prediction",
     "validations",
     "weights",
 ]

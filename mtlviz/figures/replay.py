@@ -23,6 +23,9 @@ PARTLY = 0.45  # opacity of what only does no harm
 METHOD_NAME = 24  # characters of a method's name
 COLUMNS = 2  # panels side by side, also in a narrow cell
 PANEL, BAR = 116, 26  # pixels of height per row of panels, and per bar
+CHANGES = ("step", "method", "task", "change", "relative", "count")
+"""Columns of what methods do to tasks."""
+
 ABOVE, HEAD = 26, 170  # pixels: the name above a panel; heading, legend and step axis together
 
 
@@ -88,10 +91,15 @@ def predicted_changes(frame: pd.DataFrame, *, own_unit: bool = False) -> go.Figu
     Raises:
         FrameError: a column is missing.
     """
-    quantity, unit = ("change", "change") if own_unit else ("relative", "change / ‖g‖")
     said = "predicted change of each loss" + (", per unit of update" if own_unit else " ÷ its gradient norm")
-    question, says = "What would they do to each task?", f"{said} (below 0: improves)<br>{HOLDS}"
-    needed(frame, ("step", "method", "task", "change", "relative", "count"), "predicted_changes")
+    says = f"{said} (below 0: improves)<br>{HOLDS}"
+    needed(frame, CHANGES, "predicted_changes")
+    quantity, unit = ("change", "change") if own_unit else ("relative", "change / ‖g‖")
+    return changes_by_method(frame, quantity, unit, "What would they do to each task?", says)
+
+
+def changes_by_method(frame: pd.DataFrame, quantity: str, unit: str, question: str, says: str) -> go.Figure:
+    """Draw one quantity of a frame with the columns `CHANGES` over the steps, a panel per method."""
     known = np.isfinite(finite(frame[quantity]))
     places = theme.places(frame["method"])
     drawn = np.unique(places[known])
