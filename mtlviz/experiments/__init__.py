@@ -6,6 +6,7 @@ from mtlviz.experiments.convergence_study import convergence_study
 from mtlviz.experiments.convergence_table import ConvergenceTable, convergence_table
 from mtlviz.experiments.surviving import convergence_curves
 from mtlviz.experiments.tables import Table, table
+from mtlviz.experiments.transfer import transfer, transfer_runs
 
 __all__ = [
     "ConvergenceTable",
@@ -16,4 +17,6 @@ __all__ = [
     "convergence_study",
     "convergence_table",
     "table",
+    "transfer",
+    "transfer_runs",
 ]

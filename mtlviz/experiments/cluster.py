@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import joblib
 from distributed import KilledWorker
 from joblib._dask import DaskDistributedBackend
