@@ -13,6 +13,8 @@ from mtlviz.gradients.blocks import Ghost
 from mtlviz.gradients.layers import Layer
 from mtlviz.gradients.tape import Call
 
+_UNFOLDED = (nn.Conv1d.forward, nn.Conv2d.forward)
+
 
 def factored(layer: Layer) -> bool:
     """Whether a layer is of a kind whose gradient is DᵀX: Linear, or a convolution by unfolding its input.
@@ -26,8 +28,9 @@ def factored(layer: Layer) -> bool:
         return False
     if type(module).forward is nn.Linear.forward:
         return True
-    unfolds = type(module).forward in (nn.Conv1d.forward, nn.Conv2d.forward)
-    return unfolds and module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+    if not isinstance(module, nn.Conv1d | nn.Conv2d) or type(module).forward not in _UNFOLDED:
+        return False
+    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
 
 
 def places(call: Call) -> int:
@@ -74,7 +77,8 @@ def _flat(d: torch.Tensor, module: nn.Module) -> torch.Tensor:
     """(N, out) of what a module returned or its gradient."""
     if isinstance(module, nn.Linear):
         return d.reshape(-1, d.shape[-1])
-    return d.reshape(_batched(d.shape, module)).movedim(1, -1).reshape(-1, module.out_channels)
+    last = d.reshape(_batched(d.shape, module)).movedim(1, -1)
+    return last.reshape(-1, last.shape[-1])
 
 
 def _unfolded(call: Call, X: torch.Tensor) -> torch.Tensor:

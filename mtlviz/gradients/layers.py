@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Layer:
-    """Parameters that train, under the name of the module that owns them.
+    """Parameters, under the name of the module that owns them.
 
     tied: whether one of them is also a parameter of another module.
     """
@@ -27,13 +27,16 @@ class Layer:
         return sum(p.numel() for p in self.parameters)
 
 
-def layers_of(module: nn.Module) -> tuple[Layer, ...]:
-    """The layers of a module in its own order; a tied parameter belongs to the first that owns it."""
+def layers_of(module: nn.Module, *, frozen: bool = False) -> tuple[Layer, ...]:
+    """The layers of a module in its own order; a tied parameter belongs to the first that owns it.
+
+    frozen: count in what does not train now, but may later.
+    """
     owners = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
     seen: set[int] = set()
     layers: dict[str, Layer] = {}
     for path, part in module.named_modules():
-        every = [p for p in part.parameters(recurse=False) if p.requires_grad]
+        every = [p for p in part.parameters(recurse=False) if frozen or p.requires_grad]
         own = [p for p in every if id(p) not in seen]
         if own:
             seen.update(map(id, own))

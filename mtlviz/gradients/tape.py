@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,21 +43,19 @@ class Tape:
     """Records the calls of some modules while it runs; nothing is on the modules while it does not.
 
     A forward pass without a graph, one that torch.compile traces and one that a backward pass repeats (checkpointing)
-    leave no call; `watching` tells of one of the last kind, in these modules or those `watched`.
+    leave no call.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], watched: Sequence[nn.Module] = ()) -> None:
-        self.modules, self._watched = dict.fromkeys(modules), tuple(watched)
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = dict.fromkeys(modules)
         self.calls: list[Call] = []
-        self._recomputed = False
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> None:
         """Records from now on."""
         if not self._handles:
             hook = _Hook(self)
-            both = (*self.modules, *(m for m in self._watched if m not in self.modules))
-            self._handles = [m.register_forward_hook(hook, with_kwargs=True, prepend=True) for m in both]
+            self._handles = [m.register_forward_hook(hook, with_kwargs=True, prepend=True) for m in self.modules]
 
     def stop(self) -> None:
         """Takes its hooks off the modules; the calls stay."""
@@ -78,29 +76,18 @@ class Tape:
         finally:
             self.stop()
 
-    @contextmanager
-    def watching(self) -> Iterator[Callable[[], bool]]:
-        """Tells, while and after a backward pass runs within the block, whether it repeated a forward pass."""
-        ran, self._recomputed = bool(self._handles), False
-        self.start()
-        try:
-            yield lambda: self._recomputed
-        finally:
-            if not ran:
-                self.stop()
-
     def add(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         """Told of each call by the modules' hooks."""
-        if torch._C._current_graph_task_id() != -1:  # a backward pass runs: checkpointing makes a value again
-            self._recomputed = True
+        if module not in self.modules or torch._C._current_graph_task_id() != -1:  # a copy; checkpointing
             return
-        if module not in self.modules:  # only watched, or a copy's
+        given: Any = args[0] if args else kwargs.get("input")
+        if type(given) not in _PLAIN or type(output) not in _PLAIN or not output.requires_grad:
             return
-        given = args[0] if args else kwargs.get("input")
-        plain = (torch.Tensor, nn.Parameter)
-        if type(given) in plain and type(output) in plain and output.requires_grad:
-            edge = get_gradient_edge(output)
-            self.calls.append(Call(module, given.detach(), given._version, output.shape, edge))
+        version = given._version
+        self.calls.append(Call(module, given.detach(), version, output.shape, get_gradient_edge(output)))
+
+
+_PLAIN = (torch.Tensor, nn.Parameter)  # a subclass may compute as it likes
 
 
 class _Hook:

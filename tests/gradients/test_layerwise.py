@@ -7,6 +7,7 @@ import gc
 import pickle
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def plain(losses: list[torch.Tensor], layers: tuple[Layer, ...]) -> torch.Tensor
 
 
 def force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlviz.gradients.layerwise.costs", lambda *_, **__: (0.0, 1.0))
+    monkeypatch.setattr("mtlviz.gradients.products.costs", lambda *_, **__: (0.0, 1.0))
 
 
 @settings(max_examples=60, deadline=None)
@@ -180,7 +181,9 @@ def test_blocks_are_those_of_a_plain_loop(
     rtol, atol = (2e-4, 1e-5) if single else (1e-10, 1e-13)
     torch.testing.assert_close(jacobian_of(found.blocks), J, rtol=rtol, atol=atol)
     weights = torch.linspace(-1, 2, len(tasks), dtype=torch.float64)
-    for span, block, gramian in zip(spans_of(engine.parts).values(), found.blocks, found.gramians(), strict=True):
+    for span, block, gramian in zip(
+        spans_of(engine.parts).values(), found.blocks, [b.gramian() for b in found.blocks], strict=True
+    ):
         part = J[:, span].double()
         scale = float(part.square().sum()) + 1e-12
         torch.testing.assert_close(gramian / scale, part @ part.T / scale, rtol=rtol, atol=atol)
@@ -443,10 +446,72 @@ def test_compiled_modules_go_by_rows(whole: bool, monkeypatch: pytest.MonkeyPatc
     assert list(engine.ways.values()) == ["rows" if whole else "ghost", "rows"]
 
 
+class _Donated(torch.autograd.Function):
+    """Refuses as a function that inductor compiled does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(
+            "This backward function was compiled with non-empty donated buffers which requires create_graph=False"
+        )
+
+
 def test_a_compiled_module_that_frees_its_graph_is_told() -> None:
-    torch.compiler.reset()
-    module = torch.compile(nn.Sequential(nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 3)), backend="aot_eager")
-    with torch._functorch.config.patch(donated_buffer=True):
-        losses = two_losses(module, torch.randn(4, 9))
-        with pytest.raises(ProblemError, match="donated_buffer = False"):
-            Layerwise(module).gramians(losses)
+    module = nn.Linear(9, 8)
+    losses = two_losses(module, torch.randn(4, 9))
+    with pytest.raises(ProblemError, match="donated_buffer = False"):
+        Layerwise(module).gramians([_Donated.apply(loss) for loss in losses])
+
+
+@pytest.mark.parametrize("at_once", [1, 20_000])
+def test_layers_in_blocks_where_they_would_be_too_many_numbers(at_once: int) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(*(nn.Sequential(nn.Linear(40, 40), nn.Tanh()) for _ in range(5)), nn.Embedding(3, 40))
+    whole, blocks = Layerwise(module), Layerwise(module, at_once=at_once)
+    found = []
+    for engine in (whole, blocks):
+        with engine.tape.running():
+            losses = two_losses(module[:5], torch.ones(30, 40))
+        found.append(engine.gramians(losses))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=0)
+
+
+def test_features_cut_the_graph() -> None:
+    module, head = nn.Sequential(nn.Linear(9, 8), nn.Tanh()), nn.Linear(8, 1)
+    engine = Layerwise(module)
+    engine.watch()
+    z = module(torch.randn(4, 9))
+    losses = [head(z).square().mean() + module[0].weight.square().sum(), z.sum(), None, torch.tensor(1.0)]
+    found = engine.gramians(losses, features=z)
+    engine.watch()
+    rows = plain([head(z).square().mean(), z.sum()], engine.parts).double()
+    torch.testing.assert_close(found[0, :2, :2], rows @ rows.T, rtol=1e-5, atol=1e-9)
+    assert torch.isnan(found[0, 2]).all()
+    assert not found[0, 3, [0, 1, 3]].any()
+
+
+def test_what_is_frozen_may_train_later() -> None:
+    module = nn.Sequential(nn.Linear(9, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
+    engine = Layerwise(module, frozen=True)
+    assert engine.layers == ("0", "2")
+    engine.watch()
+    for trains in (False, True):
+        module[0].weight.requires_grad_(trains)
+        found = engine.gramians(two_losses(module, torch.randn(4, 9)))
+        assert found[0].any() == trains
+        assert found[1].any()
+
+
+def test_rows_of_sparse_gradients_and_of_two_dtypes() -> None:
+    words, linear = nn.Embedding(5, 4, sparse=True), nn.Linear(4, 2).double()
+    module = nn.ModuleList([words, linear])
+    engine = Layerwise(module)
+    losses = [linear(words(torch.tensor([0, 1, 1])).double()).square().sum(), words.weight[0].sum()]
+    dense = torch.autograd.grad(losses[0], words.weight, retain_graph=True)[0].to_dense().double()
+    found = engine.gramians(losses)
+    torch.testing.assert_close(found[0, 0, 0], dense.square().sum())
+    torch.testing.assert_close(found[0, 0, 1], dense[0].sum())
