@@ -17,8 +17,8 @@ from mtlviz.analysis.noise import conflict_test, noise_floor
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
 from mtlviz.analysis.timeline import timeline
-from mtlviz.analysis.transfer_prediction import rank_correlations, transfer_prediction
 from mtlviz.analysis.transfer import transfer_gains, transfer_matrix
+from mtlviz.analysis.transfer_prediction import rank_correlations, transfer_prediction
 from mtlviz.analysis.validation import validations
 from mtlviz.analysis.what_if import improvement_share, predicted_changes, replayed_weights
 
