@@ -61,32 +61,48 @@ class Campaign:
 
         Raises: see `mtlviz.experiments.compare`.
         """
+        return self.frames([(self.recipe, wanted)], seeds, folder, widths)
+
+    def frames(
+        self,
+        parts: Sequence[tuple[Recipe, Callable[[Sequence[str]], Iterable[Wanted]]]],
+        seeds: Sequence[int],
+        folder: str | os.PathLike[str] | None,
+        widths: Sequence[int | None] = (None,),
+    ) -> pd.DataFrame:
+        """`frame` of several recipes, each with what is wanted of it: all their runs train side by side."""
         reader, needs = Fingerprint(), self.recipe.needs
         with place_of(folder) as place:
-            parts = [planned(self.recipe, wanted, seeds, self.options, place, reader, width=width) for width in widths]
+            plans = [
+                (recipe, *planned(recipe, wanted, seeds, self.options, place, reader, width=width))
+                for recipe, wanted in parts
+                for width in widths
+            ]
             if reader.unseen and folder is not None:
                 warn_unseen(needs, reader.unseen)
             run_folder.make(place)
-            errors = self._trained([run for plan, _ in parts for run in plan])
-            rows = [_rows(run, errors.get(run.folder), first, self.select) for plan, first in parts for run in plan]
+            errors = self._trained([(run, recipe) for recipe, plan, _ in plans for run in plan])
+            rows = [_rows(run, errors.get(run.folder), first, self.select) for _, plan, first in plans for run in plan]
         frame = pd.concat(rows, ignore_index=True)
         return frame if folder is not None else frame.assign(folder="")
 
-    def _trained(self, plan: list[Planned]) -> dict[Path, str | None]:
+    def _trained(self, plan: list[tuple[Planned, Recipe]]) -> dict[Path, str | None]:
         """Trains what is not finished yet; the error of each run that failed, by its folder."""
-        errors: dict[Path, str | None] = {run.folder: run.refused for run in plan if run.refused is not None}
-        waiting = [run for run in plan if run.folder not in errors and (self.fresh or not finished(run))]
+        errors: dict[Path, str | None] = {run.folder: run.refused for run, _ in plan if run.refused is not None}
+        waiting = [
+            (run, recipe) for run, recipe in plan if run.folder not in errors and (self.fresh or not finished(run))
+        ]
         reused = len(plan) - len(waiting) - len(errors)
         with tqdm(total=len(plan), initial=len(plan) - len(waiting), unit="run", disable=not self.progress) as bar:
             if reused and self.progress:
                 bar.write(
                     f"{reused} of {len(plan)} runs are finished and not trained again; fresh=True trains them anew"
                 )
-            for run in plan:
+            for run, _ in plan:
                 if run.refused is not None:
                     bar.write(f"{run} failed: {run.refused}")
-            shared = (self.recipe, self.options, Process.this(), self.fresh)
-            calls = [Call(str(run), run.folder, trained, (run, *shared)) for run in waiting]
+            shared = (self.options, Process.this(), self.fresh)
+            calls = [Call(str(run), run.folder, trained, (run, recipe, *shared)) for run, recipe in waiting]
             return errors | done(calls, jobs=self.jobs, bar=bar, needs=self.recipe.needs, work=self.work)
 
 
