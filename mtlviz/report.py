@@ -42,12 +42,16 @@ FIGURES: dict[str, Callable[[RunLog], go.Figure]] = {
 }
 
 
-TIMELINE_HINT = (
-    "A thick bar learns from true labels, a thin one from soft labels: what a checkpoint of its own, or a teacher, "
-    "predicts. A diamond marks the validation at which a task was found to have converged; from there the whole run "
-    "went back to the arrow's end, and what is faint was thrown away. Much that is faint means that the patience is "
-    "dear."
-)
+HINTS = {
+    "timeline": "A thick bar learns from true labels, a thin one from soft labels: what a checkpoint of its own, or a "
+    "teacher, predicts. A diamond marks the validation at which a task was found to have converged; from there the "
+    "whole run went back to the arrow's end, and what is faint was thrown away. Much that is faint means that the "
+    "patience is dear.",
+    "affinity": "By how many percent the column's loss fell, on the batch of a step, after a step along the row's "
+    "gradient alone; averaged over the steps that were measured. Blue in a column are the tasks whose gradients serve "
+    "it, red those that undo it. It tells of single steps of training, not of where training ends.",
+}
+"""What to look for in figures that only some logs have."""
 
 
 @overload
@@ -94,8 +98,9 @@ def _page(log: RunLog) -> str:
     now = log_only(log, needs="report", because="it shows every table").snapshot()
     summary = analysis.run_summary(now).iloc[0]
     drawn = {name: figure(now) for name, figure in FIGURES.items()}
-    timeline = figures.timeline(analysis.timeline(now)) if scheduled(now) else None
-    more = {"timeline": timeline} if timeline is not None else {}
+    more = {"timeline": figures.timeline(analysis.timeline(now))} if scheduled(now) else {}
+    affinity = analysis.affinity(now)
+    more |= {} if affinity.empty else {"affinity": figures.affinity(affinity)}
     template = string.Template(resources.files("mtlviz").joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=html.escape(f"Run of {summary['problem']}"),
@@ -103,10 +108,7 @@ def _page(log: RunLog) -> str:
         facts=_facts(summary),
         tasks=_task_table(analysis.task_table(now), schedule=scheduled(now)),
         **{name: _article(name, figure) for name, figure in drawn.items()},
-        timeline="".join(
-            f'<article class="figure">\n{_article(name, figure)}\n<p class="hint">{TIMELINE_HINT}</p>\n</article>'
-            for name, figure in more.items()
-        ),
+        **{name: _further(name, more.get(name)) for name in HINTS},
         events=_events(now.events),
         configuration=_configuration(dict(now.info.config)),
         footer=f"Written by mtlviz {html.escape(__version__)}.",
@@ -209,6 +211,13 @@ def _article(name: str, figure: go.Figure) -> str:
         f'<h3>{question}</h3>\n<p class="quantity">{quantity}</p>\n'
         f'<div class="plot" style="min-height:{height}px">{plot}</div>'
     )
+
+
+def _further(name: str, figure: go.Figure | None) -> str:
+    """Return the whole article of a figure that the log may not have."""
+    if figure is None:
+        return ""
+    return f'<article class="figure">\n{_article(name, figure)}\n<p class="hint">{HINTS[name]}</p>\n</article>'
 
 
 def _bare(figure: go.Figure) -> dict[str, Any]:

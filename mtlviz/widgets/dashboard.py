@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import ipywidgets
 
+from mtlviz.analysis.affinity import measures_affinity
 from mtlviz.analysis.validation import scheduled, waiting_schedule
 from mtlviz.errors import MtlvizError
 from mtlviz.runlog.log import RunLog
@@ -64,7 +65,7 @@ class Dashboard(ipywidgets.VBox):
         self._title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
         self.controls = Controls(self._title, self._run, self._wake)
         self.curves, self.balance = tabs.curves(schedule=scheduled(self.run_log)), tabs.balance()
-        self.conflict = tabs.ConflictTab(self._wake, self._publishing)
+        self.conflict = tabs.ConflictTab(self._wake, self._publishing, affinity=measures_affinity(self.run_log))
         self.what_if = WhatIfTab(self._wake, self._publishing)
         self._tabs = (self.curves, self.balance, self.conflict, self.what_if)
         self.tab = ipywidgets.Tab(self._tabs, titles=("Curves", "Balance", "Conflict", "What-if"), selected_index=0)

@@ -85,11 +85,11 @@ def balance() -> FigureTab:
 
 
 class ConflictTab(FigureTab):
-    """Conflict between pairs at a step or over a window, over time, and by layer."""
+    """Conflict between pairs at a step or over a window, over time, and by layer; affinity where it is measured."""
 
     WINDOWS: Mapping[str, int | None] = {"100 steps up to": 100, "this step alone": 1, "whole run": None}
 
-    def __init__(self, wake: Callable[[], None], publishing: Callable[[], bool]) -> None:
+    def __init__(self, wake: Callable[[], None], publishing: Callable[[], bool], *, affinity: bool = False) -> None:
         self._publishing = publishing
         self._follow = True  # the newest step, until the user moves the slider back
         self._window = ipywidgets.ToggleButtons(
@@ -111,6 +111,8 @@ class ConflictTab(FigureTab):
             "conflict_rate": lambda log: figures.conflict_rate(analysis.conflict_rate(log)),
             "layer_conflict": lambda log: figures.layer_conflict(analysis.layer_conflict(log)),
         }
+        if affinity:
+            draws["affinity"] = lambda log: figures.affinity(analysis.affinity(log))
         super().__init__(draws, controls)
 
     def _moved(self, change: dict[str, int]) -> None:
@@ -130,6 +132,8 @@ class ConflictTab(FigureTab):
         super().refresh(log)
 
     def _made_from(self, name: str, log: RunLog) -> tuple[object, ...]:
+        if name == "affinity":
+            return len(log.affinities[0]), log.rows("measures"), log.rows("events")
         if name != "conflict_matrix":
             return super()._made_from(name, log)
         return *super()._made_from(name, log), self._window.value, self._slider.value
