@@ -38,7 +38,7 @@ def transfer_gains(
         on: "value" (on the validation split) or "test".
 
     Returns:
-        A row per source and target, in the order of the runs, "all" last: source, target, metric, direction, seeds
+        A row per target and source, in the order of the tasks, "all" last: source, target, metric, direction, seeds
         (with both runs), alone and together (means over those), gain (> 0: the target is better with the source than
         alone; in the metric's own unit), low, high (NaN for a single seed), verdict, and failed (seeds that are
         missing since a run failed or has no value). The gain is NaN where no seed counts.
@@ -52,8 +52,8 @@ def transfer_gains(
     tasks = list(dict.fromkeys(rows["task"]))
     numbers = rows.pivot(index="seed", columns=["source", "task"], values=on)  # a row per seed
     found = []
-    for source in [*(name for name in tasks if name in set(rows["source"])), ALL]:
-        for target in tasks:
+    for target in tasks:  # first, so that the targets stand in their own order
+        for source in [*tasks, ALL]:
             if (source, target) not in numbers.columns or ("", target) not in numbers.columns:
                 continue
             of = rows[(rows["task"] == target).to_numpy()].iloc[0]

@@ -164,7 +164,11 @@ def test_some_tasks_keep_trunk_heads_order_and_monitors() -> None:
     torch.testing.assert_close(some.model(x), {name: expected[name] for name in ("kind", "rare")})
     assert some.monitor == {"rare": "test"}
     assert list(some.train.by_task) == ["kind", "rare"]
-    assert repr(problem.of_tasks(["size"])) == repr(problem.alone("size")) == "Problem('crossing: size alone', tasks=['size'])"
+    assert (
+        repr(problem.of_tasks(["size"]))
+        == repr(problem.alone("size"))
+        == "Problem('crossing: size alone', tasks=['size'])"
+    )
     assert repr(some) == "Problem('crossing: kind + rare', tasks=['kind', 'rare'])"
     assert repr(some.alone("rare").train) == repr(problem.alone("rare").train)
     assert len(problem.tasks) == 3
