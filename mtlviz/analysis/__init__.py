@@ -14,6 +14,7 @@ from mtlviz.analysis.covariance import (
 from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.analysis.effective import effective_change
 from mtlviz.analysis.noise import conflict_test, noise_floor
+from mtlviz.analysis.remedies import remedy_changes
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
 from mtlviz.analysis.timeline import timeline
@@ -47,6 +48,7 @@ __all__ = [
     "rank_correlations",
     "rate_variance",
     "relative_rates",
+    "remedy_changes",
     "replay",
     "replay_events",
     "replayed_weights",
