@@ -9,10 +9,10 @@ from typing import Any, Protocol, cast
 import ipywidgets
 
 from mtlviz.analysis.affinity import measures_affinity
-from mtlviz.analysis.validation import scheduled, waiting_schedule
+from mtlviz.analysis.validation import scheduled
 from mtlviz.errors import MtlvizError
 from mtlviz.runlog.log import RunLog
-from mtlviz.widgets import tabs
+from mtlviz.widgets import standing, tabs
 from mtlviz.widgets.controls import Controls, Switchable
 from mtlviz.widgets.display import KeptDisplay
 from mtlviz.widgets.picture import composed
@@ -61,8 +61,7 @@ class Dashboard(ipywidgets.VBox):
         self._settled = False
         self._pictures_changed = False
         self._error: dict[str, Any] | None = None
-        info = self.run_log.info
-        self._title = " · ".join(str(part) for part in (info.problem, info.config.get("weighting")) if part)
+        self._title = standing.title(self.run_log)
         self.controls = Controls(self._title, self._run, self._wake)
         self.curves, self.balance = tabs.curves(schedule=scheduled(self.run_log)), tabs.balance()
         self.conflict = tabs.ConflictTab(self._wake, self._publishing, affinity=measures_affinity(self.run_log))
@@ -115,9 +114,7 @@ class Dashboard(ipywidgets.VBox):
         """One tick, on the publisher's thread; True while the run goes on."""
         log = self.run_log
         state = self._run.state if self._run is not None else log.state
-        planned = log.info.config.get("steps")
-        planned = planned if isinstance(planned, int) else None
-        self._progress = self._speedometer.reading(state, log.last_step, log.time, planned, _converged(log))
+        self._progress = standing.progress(log, self._speedometer, state=state)
         if state == "failed" and self._error is None:
             self._error = self._what_failed()
         self.controls.show(self._progress, self._error)
@@ -135,18 +132,11 @@ class Dashboard(ipywidgets.VBox):
 
     def _what_failed(self) -> dict[str, Any] | None:
         """Type, message and traceback of the error that ended the run, as far as the log or the run itself knows."""
-        events = self.run_log.events
-        noted = events[events.kind == "error"].detail
-        if len(noted):
-            return noted.iloc[-1]
+        noted = standing.failure(self.run_log)
         error = self._run.error if self._run is not None else None
-        if error is not None:
+        if noted is None and error is not None:
             return _error_detail(error)
-        broken = events[events.kind == "nonfinite"]
-        if not len(broken):
-            return None
-        said = broken.detail.iloc[-1].get("message") or f"a loss or gradient of {broken.task.iloc[-1]} is not finite"
-        return {"type": "NonFiniteError", "message": said}
+        return noted or standing.nonfinite(self.run_log)
 
     def _keep_picture(self) -> None:
         taken = [view.picture for tab in self._tabs for view in tab.views.values()]
@@ -162,14 +152,6 @@ class Dashboard(ipywidgets.VBox):
     def _show_no_trouble(self) -> None:
         self.trouble.value = ""
         self.trouble.layout.display = "none"
-
-
-def _converged(log: RunLog) -> tuple[int, int] | None:
-    """How many of how many tasks have converged, in a run that waits for that."""
-    if waiting_schedule(log) is None:
-        return None
-    events = log.events
-    return events.task[events.kind == "convergence"].nunique(), len(log.tasks)
 
 
 def _error_detail(error: BaseException) -> dict[str, Any]:

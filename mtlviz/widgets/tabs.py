@@ -7,13 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 import ipywidgets
 import plotly.graph_objects as go
 
-from mtlviz import analysis, figures
 from mtlviz.runlog.log import RunLog
+from mtlviz.widgets import draws
+from mtlviz.widgets.draws import Draw
 from mtlviz.widgets.figure_view import FigureView
-
-Draw = Callable[[RunLog], go.Figure]
-
-_TABLES = {"validations": "validations", "layer_conflict": "layers"}  # what a figure is made from, if not the steps
 
 _GRID = ipywidgets.Layout(
     grid_template_columns="repeat(auto-fit, minmax(min(430px, 100%), 1fr))", grid_gap="8px", width="auto"
@@ -33,7 +30,7 @@ class FigureTab(ipywidgets.VBox):
         self._drawn: dict[str, tuple[object, ...]] = {}
         self.views = {name: FigureView() for name in draws}
         grid = ipywidgets.GridBox([view for name, view in self.views.items() if name not in wide], layout=_GRID)
-        rows = [grid, *(self.views[name] for name in wide)]
+        rows = [grid, *(view for name, view in self.views.items() if name in wide)]
         super().__init__(rows if controls is None else [controls, *rows])
 
     def refresh(self, log: RunLog) -> None:
@@ -46,7 +43,7 @@ class FigureTab(ipywidgets.VBox):
 
     def _made_from(self, name: str, log: RunLog) -> tuple[object, ...]:
         """What decides how a figure looks; a rewind is an event."""
-        return log.rows(_TABLES.get(name, "steps")), log.rows("events")
+        return draws.made_from(name, log)
 
     def settle(self) -> None:
         """Asks for pictures, as at the end of a run."""
@@ -62,38 +59,22 @@ class FigureTab(ipywidgets.VBox):
 
 def curves(*, schedule: bool = False) -> FigureTab:
     """Losses and validation curves; for a run with a schedule also what each task did when."""
-    draws: dict[str, Draw] = {
-        "losses": lambda log: figures.losses(analysis.losses(log)),
-        "validations": lambda log: figures.validations(analysis.validations(log)),
-    }
-    if schedule:
-        draws["timeline"] = lambda log: figures.timeline(analysis.timeline(log))
-    return FigureTab(draws, wide=[name for name in draws if name == "timeline"])
+    return FigureTab(draws.curves(schedule=schedule), wide=draws.WIDE)
 
 
 def balance() -> FigureTab:
     """Who moves the trunk, how loudly, and at what pace."""
-    return FigureTab(
-        {
-            "shares": lambda log: figures.shares(analysis.shares(log)),
-            "gradient_norms": lambda log: figures.gradient_norms(analysis.gradient_norms(log)),
-            "relative_rates": lambda log: figures.relative_rates(analysis.relative_rates(log)),
-            "rate_variance": lambda log: figures.rate_variance(analysis.rate_variance(log)),
-            "weights": lambda log: figures.weights(analysis.weights(log)),
-        }
-    )
+    return FigureTab(draws.balance())
 
 
 class ConflictTab(FigureTab):
     """Conflict between pairs at a step or over a window, over time, and by layer; affinity where it is measured."""
 
-    WINDOWS: Mapping[str, int | None] = {"100 steps up to": 100, "this step alone": 1, "whole run": None}
-
     def __init__(self, wake: Callable[[], None], publishing: Callable[[], bool], *, affinity: bool = False) -> None:
         self._publishing = publishing
         self._follow = True  # the newest step, until the user moves the slider back
         self._window = ipywidgets.ToggleButtons(
-            options=list(self.WINDOWS), style={"button_width": "auto"}, layout=ipywidgets.Layout(width="auto")
+            options=list(draws.WINDOWS), style={"button_width": "auto"}, layout=ipywidgets.Layout(width="auto")
         )
         self._slider = ipywidgets.IntSlider(
             min=0, max=0, readout=False, disabled=True, layout=ipywidgets.Layout(flex="1 1 200px", min_width="120px")
@@ -106,14 +87,7 @@ class ConflictTab(FigureTab):
             [ipywidgets.Label("Cosines of"), self._window, self._slider, self._label],
             layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"),
         )
-        draws: dict[str, Draw] = {
-            "conflict_matrix": self._matrix,
-            "conflict_rate": lambda log: figures.conflict_rate(analysis.conflict_rate(log)),
-            "layer_conflict": lambda log: figures.layer_conflict(analysis.layer_conflict(log)),
-        }
-        if affinity:
-            draws["affinity"] = lambda log: figures.affinity(analysis.affinity(log))
-        super().__init__(draws, controls)
+        super().__init__(draws.conflict(self._matrix, affinity=affinity), controls)
 
     def _moved(self, change: dict[str, int]) -> None:
         if not self._publishing():
@@ -123,7 +97,7 @@ class ConflictTab(FigureTab):
     def refresh(self, log: RunLog) -> None:
         """Moves the slider along with the run, and draws."""
         recorded = len(log)
-        whole = self.WINDOWS[self._window.value] is None
+        whole = draws.WINDOWS[self._window.value] is None
         if recorded:
             self._slider.max = recorded - 1
             if self._follow:
@@ -132,18 +106,10 @@ class ConflictTab(FigureTab):
         super().refresh(log)
 
     def _made_from(self, name: str, log: RunLog) -> tuple[object, ...]:
-        if name == "affinity":
-            return len(log.affinities[0]), log.rows("measures"), log.rows("events")
         if name != "conflict_matrix":
             return super()._made_from(name, log)
         return *super()._made_from(name, log), self._window.value, self._slider.value
 
     def _matrix(self, log: RunLog) -> go.Figure:
-        window = self.WINDOWS[self._window.value]
-        recorded = log.recorded_steps
-        if window is None or len(recorded) == 0:
-            self._label.value = f"all {len(recorded):,} recorded steps"
-            return figures.conflict_matrix(analysis.conflict_matrix(log))
-        step = int(recorded[min(self._slider.value, len(recorded) - 1)])
-        self._label.value = f"step {step:,}"
-        return figures.conflict_matrix(analysis.conflict_matrix(log, step=step, window=window))
+        self._label.value, figure = draws.matrix(log, draws.WINDOWS[self._window.value], self._slider.value)
+        return figure
