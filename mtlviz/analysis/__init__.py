@@ -1,6 +1,7 @@
 """What a run log says: each function takes a log (or one of its frames) and returns a new frame, named after it."""
 
 from mtlviz.analysis.affinity import affinity, affinity_curves
+from mtlviz.analysis.capacity import capacity_curves, capacity_rule
 from mtlviz.analysis.comparison import delta_m, mean_rank, method_table
 from mtlviz.analysis.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.analysis.convergence import convergence, replay_events
@@ -26,6 +27,8 @@ from mtlviz.analysis.what_if import improvement_share, predicted_changes, replay
 __all__ = [
     "affinity",
     "affinity_curves",
+    "capacity_curves",
+    "capacity_rule",
     "conflict_matrix",
     "conflict_rate",
     "conflict_test",

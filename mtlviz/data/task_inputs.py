@@ -34,9 +34,10 @@ class TaskInputs:
         """
         for batch in self.split.chunks():
             if self.task in batch.rows:
-                yield self._features(batch.inputs[batch.rows[self.task]])
+                yield self.features(batch.inputs[batch.rows[self.task]])
 
-    def _features(self, inputs: torch.Tensor) -> NDArray[Any]:
+    def features(self, inputs: torch.Tensor) -> NDArray[Any]:
+        """The features (n, d) of inputs (n, ...). Raises: TransferError as when it is looped over."""
         features = inputs if self.embed is None else self._embedded(inputs)
         if not features.is_floating_point():
             maker = "its inputs are" if self.embed is None else "embed returned"

@@ -1,5 +1,6 @@
 """Many runs, one frame: the same problem trained by many methods and seeds, and the table of what came of it."""
 
+from mtlviz.experiments.capacity import capacity
 from mtlviz.experiments.comparison import compare
 from mtlviz.experiments.convergence_drops import convergence_drops
 from mtlviz.experiments.convergence_study import convergence_study
@@ -14,6 +15,7 @@ from mtlviz.experiments.transfer import transfer, transfer_runs
 __all__ = [
     "ConvergenceTable",
     "Table",
+    "capacity",
     "compare",
     "convergence_curves",
     "convergence_drops",

@@ -12,8 +12,10 @@ from mtlviz.figures.noise import conflict_test, noise_floor
 from mtlviz.figures.pareto import pareto_trajectories
 from mtlviz.figures.pareto_directions import update_directions
 from mtlviz.figures.rate_balance import rate_balance
+from mtlviz.figures.remedies import remedy_changes
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
 from mtlviz.figures.timeline import timeline
+from mtlviz.figures.transfer import transfer_gains
 from mtlviz.figures.transfer_prediction import transfer_prediction
 from mtlviz.figures.validation import validations
 
@@ -41,8 +43,10 @@ __all__ = [
     "rate_balance",
     "rate_variance",
     "relative_rates",
+    "remedy_changes",
     "shares",
     "timeline",
+    "transfer_gains",
     "transfer_prediction",
     "update_directions",
     "validations",
