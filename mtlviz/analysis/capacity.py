@@ -83,13 +83,13 @@ def capacity_rule(frame: pd.DataFrame, *, on: On = "value") -> pd.DataFrame:
         alone (the sum of the best widths), widths (the best width of each task alone, as a text), holds, settled (False
         where a best width lies at the end of the grid, and a wider or narrower one could turn the answer), seeds (how
         many it counts) and share (of the seeds for which the rule holds; in the first row only). A seed in which a run
-        failed has no answer.
+        failed has no answer and no part in the means; a task with B_t = 0 has none in a relative change.
 
     Raises:
         FrameError: as `capacity_curves`, and where a kind of run is missing.
 
-    Source: Wu, Zhang, Ré, ICLR 2020, arXiv 2005.00944, section 2.2 and figure 5. Differs: they say it of the sum over
-    all tasks without an interval; how sure it is, and the case of different metrics, are ours.
+    Source: Wu, Zhang, Ré, ICLR 2020, arXiv 2005.00944, the rule of thumb on model capacity. Differs: what each seed
+    says of it, whether the grid could turn it, and the case of different metrics are ours.
     """
     rows = _checked(frame, on, "capacity_rule")
     if missing := [kind for kind in KINDS if not (rows["kind"] == kind).any()]:
@@ -101,12 +101,11 @@ def capacity_rule(frame: pd.DataFrame, *, on: On = "value") -> pd.DataFrame:
     wide = wide.mul(_better(direction.loc[wide.index.get_level_values("task")]), axis=0)  # more is better
     widths = wide.columns.to_numpy()
     seeds = list(dict.fromkeys(rows["seed"]))
-    mean = wide.groupby(level=["kind", "task"]).mean()
-    answers = [_answer(mean, tasks, widths, relative=not one)]
-    for seed in seeds:
-        own = wide.xs(seed, level="seed")
-        whole = len(own) == 2 * len(tasks) and np.isfinite(own.to_numpy()).all()
-        answers.append(_answer(own if whole else own * np.nan, tasks, widths, relative=not one))
+    whole = [seed for seed in seeds if _whole(wide[wide.index.get_level_values("seed") == seed], tasks)]
+    counted = [[seed] if seed in whole else [] for seed in seeds]
+    groups = [wide[wide.index.get_level_values("seed").isin(some)] for some in (whole, *counted)]
+    means = [group.groupby(level=["kind", "task"]).mean() for group in groups]
+    answers = [_answer(mean, tasks, widths, relative=not one) for mean in means]
     told = pd.DataFrame(answers).astype(
         {"together": "Int64", "alone": "Int64", "holds": "boolean", "settled": "boolean"}
     )
@@ -117,22 +116,26 @@ def capacity_rule(frame: pd.DataFrame, *, on: On = "value") -> pd.DataFrame:
     return told[RULE]
 
 
+def _whole(rows: pd.DataFrame, tasks: list[str]) -> bool:
+    """Whether a seed has every run."""
+    return len(rows) == len(KINDS) * len(tasks) and bool(np.isfinite(rows.to_numpy(np.float64)).all())
+
+
 def _answer(values: pd.DataFrame, tasks: list[str], widths: NDArray[Any], *, relative: bool) -> dict[str, Any]:
     """What the rule says of values (2 T, W), more being better, indexed by kind and task."""
     nothing = {"together": pd.NA, "alone": pd.NA, "widths": "", "holds": pd.NA, "settled": pd.NA}
     alone, together = (
         values.reindex(pd.MultiIndex.from_product([[kind], tasks])).to_numpy(np.float64) for kind in KINDS
     )
-    if not np.isfinite(alone).any(axis=1).all():
+    if not np.isfinite([alone, together]).all():
         return nothing
-    best = np.where(np.isfinite(alone), alone, -np.inf).argmax(axis=1)
+    best = alone.argmax(axis=1)
     if relative:
         base = alone[np.arange(len(tasks)), best]
         together = (together - base[:, None])[base != 0] / np.abs(base[base != 0, None])
-    score = together.mean(axis=0) if len(together) else np.full(len(widths), np.nan)
-    if not np.isfinite(score).any():
+    if not len(together):
         return nothing
-    chosen = int(np.where(np.isfinite(score), score, -np.inf).argmax())
+    chosen = int(together.mean(axis=0).argmax())
     total, last = int(widths[best].sum()), len(widths) - 1
     holds = bool(widths[chosen] < total)
     turns = chosen == last or (best == 0).any() if holds else chosen == 0 or (best == last).any()

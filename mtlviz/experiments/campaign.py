@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mtlviz.data.problem import Problem
+from mtlviz.errors import ProblemError
 from mtlviz.experiments.checkpoints import CHOICES, Select, checkpoint
 from mtlviz.experiments.fingerprint import Fingerprint
 from mtlviz.experiments.plan import Options, Planned, Wanted, planned
@@ -78,6 +79,8 @@ class Campaign:
                 for recipe, wanted in parts
                 for width in widths
             ]
+            for recipe, _ in parts:
+                _same_tasks([first for known, _, first in plans if known is recipe], widths)
             if reader.unseen and folder is not None:
                 warn_unseen(needs, reader.unseen)
             run_folder.make(place)
@@ -114,6 +117,13 @@ def place_of(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="mtlviz-runs-") as place:
             yield Path(place)
+
+
+def _same_tasks(problems: Sequence[Problem], widths: Sequence[int | None]) -> None:
+    """Raises: ProblemError where the problems of some widths have other tasks."""
+    names = [[task.name for task in problem.tasks] for problem in problems]
+    if wrong := [width for width, own in zip(widths, names, strict=True) if own != names[0]]:
+        raise ProblemError(f"the problem of width {wrong[0]} has other tasks than that of width {widths[0]}")
 
 
 def warn_unseen(needs: str, unseen: list[str]) -> None:

@@ -69,7 +69,7 @@ def capacity(
         ProblemError: a Problem without `trunk`, a function with one, fewer than two tasks, or as `compare` says.
         ValueError: numbers out of range. WeightingError: what is no weighting.
 
-    Source: Wu, Zhang, Ré, ICLR 2020, arXiv 2005.00944, section 2.2: with a width r of at least the number of tasks
+    Source: Wu, Zhang, Ré, ICLR 2020, arXiv 2005.00944, proposition 1: from a width of the number of tasks on,
     linear tasks need not share anything, and nothing is transferred.
     """
     if isinstance(problem, Problem) and trunk is None:
@@ -104,4 +104,4 @@ def _sizes(widths: Iterable[int]) -> list[int | None]:
     numbers = [whole("a width", width, least=1) for width in widths]
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"widths must be different numbers, at least one; got {numbers}")
-    return list(sorted(numbers))
+    return [*sorted(numbers)]

@@ -44,9 +44,9 @@ def transfer_gains(frame: pd.DataFrame) -> go.Figure:
         return theme.noted(question, "gain of each task by each other", "No gain was measured.")
     targets = theme.names(frame["target"])
     sources = [*(name for name in targets if (frame["source"] == name).any()), *_others(frame, targets)]
-    at = pd.Index(sources).get_indexer(frame["source"].astype(object)), theme.places(frame["target"])
+    at = pd.Index(sources).get_indexer(pd.Index(frame["source"].astype(object))), theme.places(frame["target"])
     cells = _cells(frame, at, (len(sources), len(targets)))
-    one = frame["metric"].nunique() == 1 and (frame["direction"] == "max").all()
+    one = frame["metric"].nunique() == 1 and bool((frame["direction"] == "max").all())
     decided = np.isin(cells["verdict"], ("positive", "negative"))
     largest = np.where(decided, np.abs(cells["gain"]), 0.0).max(axis=None if one else 0)
     scale = np.where(largest > 0, largest, 1.0)
