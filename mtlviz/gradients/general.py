@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
+from torch import nn
 
 from mtlviz.errors import ProblemError
 
@@ -28,7 +29,7 @@ class General:
     Raises: ProblemError where there is no parameter, one is complex, or they lie on several devices.
     """
 
-    def __init__(self, layers: Mapping[str, Sequence[torch.Tensor]], *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], *, at_once: int = AT_ONCE) -> None:
         self.layers = tuple(layers)
         self.parameters = [p for parameters in layers.values() for p in parameters]
         if not self.parameters:
@@ -49,6 +50,12 @@ class General:
     def name(self) -> str:
         """The path that it takes, in words."""
         return "general (one backward pass a task)"
+
+    def watch(self) -> None:
+        """Nothing to do: the graph of the losses is enough."""
+
+    def rest(self) -> None:
+        """Nothing to do: nothing is kept between calls."""
 
     def gramians(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
         """(K, T, T) float64 Gramians of the K layers, on the device; rows and columns of a None are NaN.

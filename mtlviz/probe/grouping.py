@@ -38,8 +38,7 @@ def groups(shared: nn.Module | Iterable[nn.Parameter], by: str | None) -> dict[s
         "tensors", each by itself; "whole". None is "layers" for a module, and "whole" for an iterable, which has no
         layers; its tensors may still be told apart.
 
-    Parameters that are frozen now stand together in a layer `FROZEN`, so that what is unfrozen later counts; but where
-    all layers are frozen, nothing is shared.
+    Layers in which nothing trains now stand together as `FROZEN`, so that what is unfrozen later counts.
 
     Raises: ProbeError where nothing trains, what came is neither, or the grouping does not exist or does not fit.
     """
@@ -47,8 +46,7 @@ def groups(shared: nn.Module | Iterable[nn.Parameter], by: str | None) -> dict[s
         raise ProbeError(unknown("grouping of layers", by, GROUPINGS))
     module = module_of(shared)
     named = _named(shared) if module is None else list(module.named_parameters())
-    frozen = [p for _, p in named if not p.requires_grad]
-    if len(frozen) == len(named):
+    if not any(p.requires_grad for _, p in named):
         raise ProbeError(
             f"shared needs parameters that train; of its {len(named)} none does. Give the module (or the parameters) "
             "that the tasks share, before it is frozen"
@@ -61,9 +59,10 @@ def groups(shared: nn.Module | Iterable[nn.Parameter], by: str | None) -> dict[s
     names = {id(p): name for name, p in named} if module is None or by == "tensors" else _owners(module, by)
     found: dict[str, list[nn.Parameter]] = {}
     for _, parameter in named:
-        if parameter.requires_grad:
-            found.setdefault(names[id(parameter)], []).append(parameter)
-    return found | ({FROZEN: frozen} if frozen else {})
+        found.setdefault(names[id(parameter)], []).append(parameter)
+    training = {name: own for name, own in found.items() if any(p.requires_grad for p in own)}
+    frozen = [p for name, own in found.items() if name not in training for p in own]
+    return training | ({FROZEN: frozen} if frozen else {})
 
 
 def _named(shared: object) -> list[tuple[str, nn.Parameter]]:

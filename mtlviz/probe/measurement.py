@@ -11,6 +11,7 @@ import torch
 
 from mtlviz.errors import ProbeError
 from mtlviz.gradients.general import General
+from mtlviz.probe.engines import Engine
 from mtlviz.probe.halves import Halves
 from mtlviz.runlog.records import Floats
 
@@ -35,11 +36,11 @@ class Readings:
 class Measurement:
     """Adds up the gradients of a step's micro-batches, without scale, and reads them in one copy from the device.
 
-    holds: keep the Jacobian, which more than one call a step, and a look at the optimizer, need; else only Gramians.
+    holds: keep the Jacobian of a general engine, which several calls a step and a look at the optimizer need.
     """
 
     def __init__(
-        self, engine: General, names: Sequence[str], *, scaler: Any, halves: Halves | None, holds: bool
+        self, engine: Engine, names: Sequence[str], *, scaler: Any, halves: Halves | None, holds: bool
     ) -> None:
         self._engine, self._names, self._scaler, self._halves, self._holds = engine, names, scaler, halves, holds
         self.reset()
@@ -66,6 +67,7 @@ class Measurement:
         if self._halves is not None:
             sources, features = self._halves.of(losses, features), None
         if self._holds:
+            assert isinstance(self._engine, General)
             jacobian = self._engine.jacobian(sources, features)
             jacobian = jacobian if unit is None else jacobian.div_(unit)
             self._jacobian = jacobian if self._jacobian is None else self._jacobian.add_(jacobian)
@@ -83,6 +85,7 @@ class Measurement:
         assert self._losses is not None
         jacobian = self._jacobian
         if jacobian is not None:
+            assert isinstance(self._engine, General)
             jacobian = jacobian.div_(self._calls) if self._calls > 1 else jacobian
             cube = self._engine.gramians_of(jacobian)
         else:
@@ -119,7 +122,7 @@ class Measurement:
         return self._scaler.scale(torch.ones((), dtype=torch.float32, device=self._engine.device)).double()
 
 
-def check_cut(losses: Sequence[torch.Tensor | None], features: torch.Tensor, engine: General) -> None:
+def check_cut(losses: Sequence[torch.Tensor | None], features: torch.Tensor, engine: Engine) -> None:
     """Looks whether all that the losses owe to the shared parameters flows through the features.
 
     Raises: ProbeError where it does not.

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from statistics import median
+from statistics import median, median_low
 
 import torch
 
@@ -69,7 +69,7 @@ class Pace:
             return True
         if step < self._next:
             return False
-        expected = median(self._costs) if self._costs else 0.0
+        expected = median_low(self._costs) if self._costs else 0.0
         return self._budget is None or self.spent + expected <= self._budget * self.between
 
     def recorded(self, step: int) -> bool:
@@ -79,7 +79,7 @@ class Pace:
         before = self.every
         if self._budget is not None and len(self._costs) > 1 and self._gaps:
             gap = median(self._gaps) * self._calls
-            wanted = max(self._least, math.ceil(median(self._costs) / (self._budget * max(gap, 1e-9))))
+            wanted = max(self._least, math.ceil(median_low(self._costs) / (self._budget * max(gap, 1e-9))))
             if wanted > before * _CHANGES or wanted < before / _CHANGES:
                 self.every = wanted
         self._next = step + self.every
@@ -88,7 +88,7 @@ class Pace:
     @property
     def times(self) -> tuple[float, float]:
         """Median seconds of a recorded step, and of the loop's own part of a step."""
-        cost = median(self._costs) if self._costs else math.nan
+        cost = median_low(self._costs) if self._costs else math.nan
         return cost, median(self._gaps) * self._calls if self._gaps else math.nan
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from mtlviz.errors import ProbeError, RunLogError
-from mtlviz.gradients.general import General
 from mtlviz.probe.effective import Effective
+from mtlviz.probe.engines import engine_of
 from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.losses import Losses, Numbers, read_numbers
 from mtlviz.probe.opening import Path, Tasks, opened, task_infos
@@ -118,7 +118,8 @@ class Probe:
             raise ProbeError(f"optimizer must be a torch optimizer, got {type(optimizer).__name__}")
         told = None if weights is None else read_numbers("weights", weights, self.tasks)
         found = groups(shared, layers)
-        engine, layered = General(found), tuple(found) != (WHOLE,)
+        layered, holds = tuple(found) != (WHOLE,), self._accumulate > 1 or effective is not None
+        engine = engine_of(module_of(shared), found, by=layers or "", holds=holds)
         follows = None if effective is None else Effective(effective, engine.parameters)
         self._recorder = Recorder(
             engine,
@@ -128,7 +129,7 @@ class Probe:
             scaler=_scaler(scaler),
             noise=noise,
             effective=follows,
-            holds=self._accumulate > 1 or effective is not None,
+            holds=holds,
             layered=layered,
         )
         self._optimizer = optimizer if optimizer is not None else effective
@@ -140,6 +141,7 @@ class Probe:
         self._pace = Pace(every, budget, calls=self._accumulate)
         self._calls, self._recording = 0, True  # calls of the present step, and whether it is recorded
         self._append(Event(self._step, self._step, "resume" if self._step else "start"))
+        engine.watch()
 
     # ---- what it tells
 
@@ -205,6 +207,7 @@ class Probe:
         except BaseException:
             self._recording = False
             self._recorder.reset()
+            self._recorder.engine.rest()
             raise
         finally:
             recorded = last and self._recording
@@ -276,6 +279,10 @@ class Probe:
             detail = {"every": self.every, "seconds": spent, "between": between}
             self._append(Event(self._step, self._step, "every", detail=detail))
         self._recording = self._pace.due(self._step + 1)
+        if self._recording:
+            self._recorder.engine.watch()
+        elif recorded:
+            self._recorder.engine.rest()
 
     def _follow(self) -> None:
         """Logs what the optimizer made of the last recorded step."""
@@ -312,6 +319,7 @@ class Probe:
         if self._recorder.effective is not None:
             self._recorder.effective.close()
         self._recorder.reset()
+        self._recorder.engine.rest()
         self._append(event)
         self.log.close()
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtlviz.gradients.general import General
 from mtlviz.probe.effective import Effective
+from mtlviz.probe.engines import Engine
 from mtlviz.probe.halves import Halves, check_halves
 from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
 from mtlviz.probe.measurement import Measurement, Readings, check_cut
@@ -28,7 +28,7 @@ class Recorder:
 
     def __init__(
         self,
-        engine: General,
+        engine: Engine,
         names: Sequence[str],
         *,
         module: nn.Module | None,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtlviz.errors import ProbeError
+from mtlviz.errors import ProbeError, ProblemError
 
 _REENTRANT = "CheckpointFunctionBackward"
 
@@ -20,14 +20,17 @@ _REENTRANT = "CheckpointFunctionBackward"
 def untouched(device: torch.device) -> Iterator[None]:
     """Random state, autocast, and the buffers of modules that are computed again are as before afterwards.
 
-    A checkpointed part runs its forward again in each backward pass: what a BatchNorm counts there is taken back.
+    A checkpointed part runs its forward again in each backward pass: what a BatchNorm counts there is taken back, and
+    so are draws from the generators of Python and numpy; those of torch in any case.
     """
-    states = random_states(device)
+    torch_states, states = _torch_states(device), list[Any]()
     buffers: dict[int, tuple[nn.Module, str, torch.Tensor, torch.Tensor]] = {}
 
     def keep(module: nn.Module, _: Any) -> None:
         if isinstance(module, torch.fx.GraphModule):  # what torch.compile lowers at its first backward pass
             return
+        if not states:
+            states.extend((random.getstate(), np.random.get_state()))  # noqa: NPY002
         for part in module.modules():
             for name, buffer in part._buffers.items():
                 if buffer is not None and id(buffer) not in buffers:
@@ -43,22 +46,16 @@ def untouched(device: torch.device) -> Iterator[None]:
             # Not in place of the tensor itself: its version must not change, for backward() checks it.
             buffer.data.copy_(value)
             module._buffers[name] = buffer
-        set_random_states(states, device)
+        torch.set_rng_state(torch_states[0])
+        if len(torch_states) > 1:
+            torch.cuda.set_rng_state(torch_states[1], device)
+        if states:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
-def random_states(device: torch.device) -> tuple[Any, ...]:
-    """The states of all random generators that a recomputation may draw from."""
-    of_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), of_device  # noqa: NPY002
-
-
-def set_random_states(states: tuple[Any, ...], device: torch.device) -> None:
-    """Brings back what `random_states` gave."""
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
-    torch.set_rng_state(states[2])
-    if states[3] is not None:
-        torch.cuda.set_rng_state(states[3], device)
+def _torch_states(device: torch.device) -> list[torch.Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 @contextmanager
@@ -66,6 +63,9 @@ def explained() -> Iterator[None]:
     """Raises ProbeError, with the way out, for what torch cannot differentiate."""
     try:
         yield
+    except ProblemError as error:  # of the engines
+        cause = error.__cause__
+        raise ProbeError(_reason(str(cause)) if isinstance(cause, RuntimeError) else str(error)) from error
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
