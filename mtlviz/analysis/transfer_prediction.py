@@ -77,44 +77,50 @@ def rank_correlations(
 ) -> pd.DataFrame:
     """Return how well each signal ranks the pairs as their measured gains do: Spearman's correlation.
 
-    The interval is of a bootstrap (percentiles). It resamples pairs of tasks, both directions of one together, since
-    covariance and cosine say one thing of both. A task is still in many pairs and all gains come of the same seeds,
-    so pairs are no independent samples: the interval is too narrow, the more so the fewer tasks there are. The noise of
-    the gains themselves is in it only so far as it differs between pairs.
+    Over all pairs together it asks whether a signal tells which pairs gain most. Within targets it asks what a choice
+    of partners needs: signal and gain are ranked among the sources of one target only, and correlated over all of them.
+    A signal may be right there and not over all, as the tasks' losses and metrics differ in scale.
+
+    The intervals are of a bootstrap (percentiles). It resamples pairs of tasks, both directions of one together, since
+    covariance and cosine say one thing of both. A task is still in many pairs and all gains come of the same seeds, so
+    pairs are no independent samples: the intervals are too narrow, the more so the fewer tasks there are. The noise of
+    the gains themselves is in them only so far as it differs between pairs.
 
     Args:
         frame: as `transfer_prediction` returns it.
         value: what to rank: "relative", the gain in % of |alone|, or "gain", in the metrics' own units, which can be
-            ranked together only where all targets have one metric.
-        confidence: of the interval, between 0 and 1.
+            ranked over all pairs only where all targets have one metric.
+        confidence: of the intervals, between 0 and 1.
         repeats: resamples.
         seed: of the resamples.
 
     Returns:
-        A row per signal: signal, correlation (-1 to 1), low, high and pairs (ordered ones with both numbers). NaN where
-        undefined: fewer than 3 pairs, or a signal or gains that are all the same; the interval also where no resample
-        has one.
+        A row per signal: signal, correlation (over all pairs, -1 to 1), low, high, pairs (ordered ones with both
+        numbers), within (within targets), within_low and within_high. NaN where undefined: fewer than 3 pairs, or a
+        signal or gains that are all the same; an interval also where no resample has one.
 
     Raises:
         FrameError: the frame is none of transfer_prediction, or an option is out of range.
     """
     _options(value, confidence, repeats)
     _needed(frame, ("signal", "source", "target", "predicted", value), "rank_correlations", "transfer_prediction")
-    tail = 50 * (1 - confidence)
     rows = []
     for name, part in frame.groupby("signal", observed=True, sort=True):
-        x, y = _by_pair(part, value)
-        random = np.random.default_rng(seed)
-        correlation, pairs = float(_spearman(x[None], y[None])[0]), int(np.isfinite(x).sum())
-        low = high = np.nan
-        if np.isfinite(correlation):
-            drawn = random.integers(len(x), size=(repeats, len(x)))
-            found = _spearman(x[drawn], y[drawn])
-            if np.isfinite(found).any():
-                low, high = np.nanpercentile(found, [tail, 100 - tail])
-        rows.append((name, correlation, low, high, pairs))
-    result = pd.DataFrame(rows, columns=["signal", "correlation", "low", "high", "pairs"])
-    return result.astype({"signal": frame["signal"].dtype})
+        x, y = part["predicted"].to_numpy(np.float64), part[value].to_numpy(np.float64)
+        known = np.isfinite(x) & np.isfinite(y)
+        source, target = (part[key].astype(str).to_numpy()[known] for key in ("source", "target"))
+        counts = _resampled(source, target, repeats, np.random.default_rng(seed))
+        row: dict[str, Any] = {"signal": name}
+        for prefix, group in (("", np.zeros(len(target))), ("within_", target)):
+            found = _spearman(x[known], y[known], group, counts)
+            low = high = np.nan
+            if np.isfinite(found[0]) and np.isfinite(found[1:]).any():
+                low, high = np.nanpercentile(found[1:], [50 * (1 - confidence), 50 * (1 + confidence)])
+            row |= {prefix.rstrip("_") or "correlation": found[0], f"{prefix}low": low, f"{prefix}high": high}
+            row |= {"pairs": int(known.sum())}
+        rows.append(row)
+    columns = ["signal", "correlation", "low", "high", "pairs", "within", "within_low", "within_high"]
+    return pd.DataFrame(rows, columns=columns).astype({"signal": frame["signal"].dtype})
 
 
 def _pairs(gains: Any) -> pd.DataFrame:
@@ -173,38 +179,32 @@ def _part(name: str, pairs: pd.DataFrame, predicted: Numbers) -> pd.DataFrame:
     )
 
 
-def _by_pair(part: pd.DataFrame, value: str) -> tuple[Numbers, Numbers]:
-    """Return signal and gain (n, 2) of each unordered pair's directions, both NaN where one is missing."""
-    x, y = part["predicted"].to_numpy(np.float64), part[value].to_numpy(np.float64)
-    known = np.isfinite(x) & np.isfinite(y)
-    places: dict[frozenset[str], list[int]] = {}
-    names = zip(part["source"].astype(str), part["target"].astype(str), strict=True)
-    for index, (pair, there) in enumerate(zip(names, known, strict=True)):
-        if there:
-            places.setdefault(frozenset(pair), []).append(index)
-    both = np.full((2, len(places), 2), np.nan)
-    for row, indices in enumerate(places.values()):
-        for numbers, of in zip(both, (x, y), strict=True):
-            numbers[row, : len(indices)] = of[indices]
-    return both[0], both[1]
+def _resampled(source: NDArray[Any], target: NDArray[Any], repeats: int, random: np.random.Generator) -> Numbers:
+    """Return how often each ordered pair (n,) is in each resample (1 + repeats, n); in the first all are, once."""
+    together = [tuple(sorted(pair)) for pair in zip(source, target, strict=True)]
+    place = pd.Index(together, tupleize_cols=False).factorize()[0]
+    n = int(place.max(initial=-1)) + 1
+    drawn = random.multinomial(n, np.full(n, 1 / n), size=repeats) if n else np.zeros((repeats, 0), dtype=np.int64)
+    return np.concatenate([np.ones((1, len(place))), drawn[:, place]])
 
 
-def _spearman(x: Numbers, y: Numbers) -> Numbers:
-    """Return Spearman's correlation (k,) of k samples (k, n, 2) without their NaN; NaN where undefined."""
-    from scipy.stats import rankdata  # half a second to import, which no other analysis needs
+def _spearman(x: Numbers, y: Numbers, group: NDArray[Any], counts: Numbers) -> Numbers:
+    """Return Spearman's correlations (k,) of n points, of which each sample holds `counts` (k, n) copies.
 
-    if not x[0].size:
-        return np.full(len(x), np.nan)
-    flat = [some.reshape(len(some), -1) for some in (x, y)]
-    ranks = [rankdata(some, axis=1, nan_policy="omit") for some in flat]
-    there = np.isfinite(flat[0])
-    count = there.sum(axis=1)
-    centred = [np.where(there, rank - np.nanmean(rank, axis=1, keepdims=True), 0.0) for rank in ranks]
-    spread = [np.sqrt((rank**2).sum(axis=1)) for rank in centred]
-    scale = spread[0] * spread[1]
-    defined = (count >= 3) & (scale > 0)
-    product = (centred[0] * centred[1]).sum(axis=1)
-    return np.clip(np.divide(product, scale, out=np.full(len(x), np.nan), where=defined), -1, 1)
+    group: (n,) ranks are among the points of one group only, from the middle of it. NaN where there are fewer than 3
+    points or all ranks are the same.
+    """
+    same = (group[:, None] == group[None]).astype(np.float64)  # (n, n)
+    middle = counts @ same / 2
+    ranks = []
+    for values in (x, y):
+        below = (values[None] < values[:, None]) * same  # point l (column) stands below point k (row)
+        equal = (values[None] == values[:, None]) * same
+        ranks.append(counts @ below.T + counts @ equal.T / 2 - middle)  # the mean rank of ties, less the group's
+    products = [(counts * a * b).sum(axis=1) for a, b in (ranks, ranks[:1] * 2, ranks[1:] * 2)]
+    scale = np.sqrt(products[1] * products[2])
+    defined = (counts.sum(axis=1) >= 3) & (scale > 0)
+    return np.clip(np.divide(products[0], scale, out=np.full(len(counts), np.nan), where=defined), -1.0, 1.0)
 
 
 def _options(value: str, confidence: float, repeats: int) -> None:

@@ -17,13 +17,14 @@ QUESTION = "Which cheap signal would have told you?"
 AXES = {"covariance": "covariance score", "cosine": "mean gradient cosine", "affinity": "affinity, % of the loss"}
 SAYS = (
     "gain of each target with each source, over the signal<br>"
-    "ρ: rank correlation of the two, and its interval<br>filled: the gain's interval leaves out 0"
+    "ρ: rank correlation, with its interval; also within each target<br>"
+    "filled: the gain's interval leaves out 0"
 )
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star")
 UNDECIDED = 0.65  # opacity of a point whose gain is not told from 0
-ABOVE = 0.2  # of the plot, for the panels' headings
+ABOVE = 0.24  # of the plot, for the panels' headings
 ASIDE = 0.05  # of the width, between panels
-HEIGHT = 510  # pixels
+HEIGHT = 530  # pixels
 FEW = 30  # pairs up to which points are large and bars dark
 
 Numbers = NDArray[np.float64]
@@ -42,7 +43,7 @@ def transfer_prediction(
     Returns:
         A panel per signal, all with one vertical axis: a point per ordered pair in its target's colour, with the gain's
         interval; hollow and faint where the interval holds 0 or is not known. Longer intervals than the gains lie apart
-        are cut off. Above each panel stand Spearman's ρ and its interval.
+        are cut off. Above each panel stand Spearman's ρ over all pairs, its interval, and ρ within targets.
 
     Raises:
         FrameError: a column is missing, or `value` is neither.
@@ -52,7 +53,12 @@ def transfer_prediction(
     low, high = ("relative_low", "relative_high") if value == "relative" else ("low", "high")
     columns = ("signal", "source", "target", "predicted", "verdict", "metric", value, low, high)
     needed(prediction, columns, "transfer_prediction")
-    needed(correlations, ("signal", "correlation", "low", "high", "pairs"), "transfer_prediction", "rank_correlations")
+    needed(
+        correlations,
+        ("signal", "correlation", "low", "high", "pairs", "within"),
+        "transfer_prediction",
+        "rank_correlations",
+    )
     signals = theme.names(prediction["signal"])
     frame = pd.DataFrame(
         {
@@ -153,10 +159,12 @@ def _panels(signals: list[str], frame: pd.DataFrame, correlations: pd.DataFrame,
 def _heading(signal: str, row: Any) -> str:
     """Return a panel's signal, its rank correlation and the interval, short enough for a third of a narrow cell."""
     name = f"<b>{theme.literal(signal)}</b>"
-    if row is None or not np.isfinite(row.correlation):
-        return f"{name}<br>ρ undefined<br>{0 if row is None else row.pairs} pairs"
+    if row is None:
+        return name
     interval = f"{_number(row.low)} to {_number(row.high)}" if np.isfinite([row.low, row.high]).all() else "no interval"
-    return f"{name}, {row.pairs} pairs<br>ρ = {_number(row.correlation)}<br>{interval}"
+    found = f"ρ = {_number(row.correlation)}<br>{interval}" if np.isfinite(row.correlation) else "ρ undefined"
+    within = _number(row.within) if np.isfinite(row.within) else "undefined"
+    return f"{name}, {row.pairs} pairs<br>{found}<br>within targets {within}"
 
 
 def _number(value: float) -> str:
