@@ -7,6 +7,7 @@ from mtlviz.data.proportional import Proportional
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.data.splits import Batch, Split, split_of
 from mtlviz.data.task_inputs import task_inputs
+from mtlviz.data.three_task import three_task
 
 __all__ = [
     "Batch",
@@ -19,4 +20,5 @@ __all__ = [
     "listings_table",
     "split_of",
     "task_inputs",
+    "three_task",
 ]
