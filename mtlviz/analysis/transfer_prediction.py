@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtlviz.analysis.transfer import ALL
 from mtlviz.errors import FrameError
 
 SIGNALS: dict[str, tuple[str, str, str]] = {
@@ -127,7 +128,7 @@ def _pairs(gains: Any) -> pd.DataFrame:
     """Return the measured gains of ordered pairs of tasks, with the relative ones."""
     _needed(gains, GAINS, "transfer_prediction", "transfer_gains")
     source, target = gains["source"].astype(str), gains["target"].astype(str)
-    pairs = gains[(source.isin(set(target)) & (source != target)).to_numpy(bool)].reset_index(drop=True)
+    pairs = gains[(~source.isin(["", ALL]) & (source != target)).to_numpy(bool)].reset_index(drop=True)
     if pairs.duplicated(["source", "target"]).any():
         raise FrameError("transfer_prediction needs one gain per source and target, but some stand there twice.")
     names = pd.CategoricalDtype(_tasks(pairs), ordered=True)
@@ -162,7 +163,7 @@ def _signal(name: str, frame: Any, pairs: pd.DataFrame) -> Numbers:
         said = {(b, a): number for (a, b), number in said.items()} | said
     wanted = list(zip(pairs["source"].astype(str), pairs["target"].astype(str), strict=True))
     if wanted and not any(pair in said for pair in wanted):
-        tasks, told = (", ".join(sorted({a for a, _ in some})) for some in (wanted, keys))
+        tasks, told = (", ".join(sorted({name for pair in some for name in pair})) for some in (wanted, keys))
         raise FrameError(
             f"transfer_prediction needs signals of the tasks of the gains ({tasks}), but {name}= tells of "
             f"{told or 'none'}."
