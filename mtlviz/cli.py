@@ -1,4 +1,4 @@
-"""The command line: a demo, JupyterLab on the first notebook, the report of a run, and methods side by side."""
+"""The command line: a demo, JupyterLab on the first notebook, a run that is watched, its report, methods compared."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mtlviz.errors import MtlvizError, ProblemError, WeightingError, unknown
+from mtlviz.watch.command import watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich would take [default: ...] for a style, and drop it
 )
+
+
+app.command()(watch)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from mtlviz.analysis.covariance import (
 from mtlviz.analysis.curves import gradient_norms, losses, rate_variance, relative_rates, shares, weights
 from mtlviz.analysis.effective import effective_change
 from mtlviz.analysis.noise import conflict_test, noise_floor
+from mtlviz.analysis.recent import recent
 from mtlviz.analysis.remedies import remedy_changes
 from mtlviz.analysis.replay import replay
 from mtlviz.analysis.summary import run_summary, task_table
@@ -50,6 +51,7 @@ __all__ = [
     "predicted_changes",
     "rank_correlations",
     "rate_variance",
+    "recent",
     "relative_rates",
     "remedy_changes",
     "replay",

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlviz.interop import torchjd
+    from mtlviz.interop import tensorboard, torchjd
 
-__all__ = ["torchjd"]
+__all__ = ["tensorboard", "torchjd"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,17 +55,26 @@ def conflict(matrix: Draw, *, affinity: bool) -> Draws:
     return draws
 
 
-def matrix(log: RunLog, window: int | None, row: int | None) -> tuple[str, go.Figure]:
-    """The matrix of conflict over a window that ends at a recorded step, and which step that is, in words.
+def window_end(log: RunLog, window: int | None, row: int | None) -> int | None:
+    """The step at which a window of `WINDOWS` ends; None for the whole run, and before the first step.
 
-    window: as in `WINDOWS`. row: the step's place among the recorded ones; None, or one too far, for the newest.
+    row: the step's place among the recorded ones; None, or one too far, for the newest.
     """
     recorded = log.recorded_steps
     if window is None or len(recorded) == 0:
-        return f"all {len(recorded):,} recorded steps", figures.conflict_matrix(analysis.conflict_matrix(log))
-    step = int(recorded[-1 if row is None else min(row, len(recorded) - 1)])
-    frame = analysis.conflict_matrix(log, step=step, window=window)
-    return f"step {step:,}", figures.conflict_matrix(frame)
+        return None
+    return int(recorded[-1 if row is None else min(row, len(recorded) - 1)])
+
+
+def window_label(log: RunLog, end: int | None) -> str:
+    """Where a window ends, in words."""
+    return f"all {len(log):,} recorded steps" if end is None else f"step {end:,}"
+
+
+def matrix(log: RunLog, window: int | None, end: int | None) -> go.Figure:
+    """The matrix of conflict over the recorded steps of a window up to its end."""
+    over = {} if end is None else {"step": end, "window": window}
+    return figures.conflict_matrix(analysis.conflict_matrix(log, **over))
 
 
 def made_from(name: str, log: RunLog) -> tuple[object, ...]:

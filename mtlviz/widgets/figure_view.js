@@ -83,6 +83,7 @@ class Kept {
   }
 
   planPicture(seen) {
+    if (this.model.get("_unkept")) return; // a page that no notebook keeps
     clearTimeout(this.rest);
     const due = seen && performance.now() - this.picturedAt > LIVE;
     this.rest = setTimeout(() => this.takePicture(), due ? 0 : REST);

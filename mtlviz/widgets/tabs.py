@@ -111,5 +111,7 @@ class ConflictTab(FigureTab):
         return *super()._made_from(name, log), self._window.value, self._slider.value
 
     def _matrix(self, log: RunLog) -> go.Figure:
-        self._label.value, figure = draws.matrix(log, draws.WINDOWS[self._window.value], self._slider.value)
-        return figure
+        window = draws.WINDOWS[self._window.value]
+        end = draws.window_end(log, window, self._slider.value)
+        self._label.value = draws.window_label(log, end)
+        return draws.matrix(log, window, end)
