@@ -17,6 +17,7 @@ from mtlviz.pareto.methods import REFUSED
 from mtlviz.weighting import METHODS
 from mtlviz.widgets.descents import Settings, Start
 from mtlviz.widgets.pareto_presets import PRESETS
+from mtlviz.widgets.rows import dropdown, row, sized
 
 STEPS = (100, 300, 1_000, 3_000, 5_000, 10_000, 20_000, 35_000, 50_000, 100_000)
 RATES = (*(float(f"{digit}e{power}") for power in range(-5, 0) for digit in (1, 2, 3, 5, 7)), 1.0)
@@ -27,7 +28,6 @@ OFFSETS = tuple(half / 2 for half in range(101))
 ANGLES = tuple(map(float, range(181)))
 SHAPES = ("angle", "conditioning")  # settings that some problems have
 
-_ROW = {"flex_flow": "row wrap", "align_items": "center", "width": "auto"}
 _FRAMES = 50  # of the time scrubber's play button
 
 
@@ -62,13 +62,13 @@ class ParetoControls(ipywidgets.VBox):
         self._problem = settings.problem
         self.problems: dict[str, Objectives] = dict(PROBLEMS) | {settings.problem.name: settings.problem}
         self.methods = {name: _method(name) for name in dict.fromkeys((*METHODS, *settings.methods))}
-        self.preset = _dropdown(
+        self.preset = dropdown(
             [("choose one …", ""), *((preset.question, name) for name, preset in PRESETS.items())], "Question", "480px"
         )
         self.look = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px", flex="1 1 320px"))
-        self.problem = _dropdown([(problem.title, name) for name, problem in self.problems.items()], "Problem", "330px")
-        self.contours = _dropdown(CONTOURS, "Contours", "160px")
-        self.optimizer = _dropdown(OPTIMIZERS, "Optimizer", "150px")
+        self.problem = dropdown([(problem.title, name) for name, problem in self.problems.items()], "Problem", "330px")
+        self.contours = dropdown(CONTOURS, "Contours", "160px")
+        self.optimizer = dropdown(OPTIMIZERS, "Optimizer", "150px")
         self.steps = _choice("Steps", STEPS, "250px", "44px")
         self.lr = _choice("Learning rate", RATES, "310px", "88px")
         self.scale = tuple(_choice(f"Scale of loss {t}", SCALES, "320px", "98px") for t in (1, 2))
@@ -84,11 +84,11 @@ class ParetoControls(ipywidgets.VBox):
             layout=ipywidgets.Layout(width="120px"),
         )
         self.play = ipywidgets.Play(interval=120, layout=ipywidgets.Layout(width="auto"))
-        self.time = ipywidgets.IntSlider(description="Step", **_sized("auto", "36px", flex="1 1 260px"))
-        self.method = _dropdown((), "Arrows along", "250px", "90px")
-        self.start = _dropdown((), "from start", "140px", "72px")
+        self.time = ipywidgets.IntSlider(description="Step", **sized("auto", "36px", flex="1 1 260px"))
+        self.method = dropdown((), "Arrows along", "250px", "90px")
+        self.start = dropdown((), "from start", "140px", "72px")
         self._link = ipywidgets.jslink((self.play, "value"), (self.time, "value"))
-        self.when = _row(self.play, self.time, self.method, self.start)
+        self.when = row(self.play, self.time, self.method, self.start)
         super().__init__(self._rows())
         self.take(settings, contours)
         self.silent = False
@@ -139,11 +139,11 @@ class ParetoControls(ipywidgets.VBox):
     def _rows(self) -> list[ipywidgets.Widget]:
         label = ipywidgets.Label("Methods", layout=ipywidgets.Layout(margin="0 8px 0 0"))
         return [
-            _row(self.preset, self.look),
-            _row(label, *self.methods.values()),
-            _row(self.problem, self.contours, self.reset, self.angle, self.conditioning),
-            _row(*self.scale, self.offset),
-            _row(self.lr, self.optimizer, self.steps),
+            row(self.preset, self.look),
+            row(label, *self.methods.values()),
+            row(self.problem, self.contours, self.reset, self.angle, self.conditioning),
+            row(*self.scale, self.offset),
+            row(self.lr, self.optimizer, self.steps),
         ]
 
     def _observe(self) -> None:
@@ -230,18 +230,10 @@ class ParetoControls(ipywidgets.VBox):
         _offer(self.start, [(str(n + 1), n) for n in range(len(self.starts))])
 
 
-def _row(*parts: ipywidgets.Widget) -> ipywidgets.HBox:
-    return ipywidgets.HBox(list(parts), layout=ipywidgets.Layout(**_ROW))
-
-
 def _inside(box: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
     for child in getattr(box, "children", ()):
         yield from _inside(child)
         yield child
-
-
-def _sized(width: str, label: str, **layout: str) -> dict[str, Any]:
-    return {"style": {"description_width": label}, "layout": ipywidgets.Layout(width=width, **layout)}
 
 
 def _method(name: str) -> ipywidgets.ToggleButton:
@@ -255,15 +247,11 @@ def _method(name: str) -> ipywidgets.ToggleButton:
     )
 
 
-def _dropdown(options: Sequence[Any], name: str, width: str, label: str = "66px") -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(options=options, description=name, **_sized(width, label))
-
-
 def _choice(
     name: str, values: Sequence[float], width: str, label: str, tip: str | None = None
 ) -> ipywidgets.SelectionSlider:
     """A slider over these numbers exactly, where a logarithmic one would round 0.005 to 10 ** -2.3."""
-    return ipywidgets.SelectionSlider(options=_written(values), description=name, tooltip=tip, **_sized(width, label))
+    return ipywidgets.SelectionSlider(options=_written(values), description=name, tooltip=tip, **sized(width, label))
 
 
 def _put(slider: ipywidgets.SelectionSlider, value: float) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ipywidgets
 import plotly.graph_objects as go
 
 from mtlviz import figures
-from mtlviz.errors import MtlvizError, ParetoError, unknown
+from mtlviz.errors import ParetoError, unknown
 from mtlviz.figures.pareto_planes import CONTOURS
 from mtlviz.pareto import Descent, Objectives
 from mtlviz.pareto.equity import COMPARED
@@ -21,23 +19,18 @@ from mtlviz.weighting import METHODS
 from mtlviz.weighting.method import Weighting
 from mtlviz.widgets import pareto_table
 from mtlviz.widgets.descents import Descents, Settings
-from mtlviz.widgets.display import KeptDisplay
 from mtlviz.widgets.figure_view import FigureView
+from mtlviz.widgets.lab import Lab
 from mtlviz.widgets.pareto_controls import ParetoControls, Wish
 from mtlviz.widgets.pareto_presets import PRESETS, Preset, preset_of
-from mtlviz.widgets.picture import composed
-from mtlviz.widgets.progress import failure
-from mtlviz.widgets.publisher import Publisher
+from mtlviz.widgets.rows import GRID
 
 HEIGHT = 560  # pixels of each plane
 LATER = 1.0  # seconds between two redraws of arrows and table while a start is dragged
-PATIENCE = 2.0  # seconds in which the browser may tell how long a move took
 THREAD = "mtlviz pareto lab"
 
-_GRID = {"grid_template_columns": "repeat(auto-fit, minmax(min(430px, 100%), 1fr))", "grid_gap": "8px", "width": "auto"}
 
-
-class ParetoLab(ipywidgets.VBox):
+class ParetoLab(Lab[Wish]):
     """Two objectives in the hand: the plane of parameters with starts that are dragged, and the plane of the losses.
 
     Below them the directions that the methods take at one point of one trajectory, and a row per method: how many of
@@ -53,8 +46,9 @@ class ParetoLab(ipywidgets.VBox):
     Raises: ParetoError and WeightingError as `descend` does, and for unknown contours.
     """
 
+    NAME = "The Pareto lab"
+    ERROR = ParetoError
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
-    _publisher: Publisher | None = None  # begins when everything that it writes is there
 
     def __init__(
         self,
@@ -77,31 +71,25 @@ class ParetoLab(ipywidgets.VBox):
             weightings, starts, problem, scale=scale, offset=offset, steps=steps, lr=lr, optimizer=optimizer
         )
         self._colours: dict[str, int] = {}
-        self._error: Exception | None = None
-        self._rest = threading.Condition()
-        self._closed = False
-        self._drawn: Wish | None = None  # whose planes are drawn
-        self._drawn_at = self._completed_at = 0.0
+        self._completed_at = 0.0
         self._completed: Wish | None = None  # whose arrows and table are drawn too
-        self._pictures_changed = False
         self.controls = ParetoControls(Settings.of(self._descent), contours, self._wanted, self._load)
         self.controls.preset.observe(lambda change: self._asked(change["new"]), "value")
         self.parameters, self.losses = FigureView(height=HEIGHT), FigureView(height=HEIGHT)
         self.directions = FigureView()
-        self._views = (self.parameters, self.losses, self.directions)
         self.table, self.status = ipywidgets.HTML(), ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px"))
-        self.trouble = ipywidgets.HTML(layout=ipywidgets.Layout(display="none"))
         self.legend = ipywidgets.HTML(layout=ipywidgets.Layout(margin="4px 8px"))
-        grid = ipywidgets.Layout(**_GRID)
+        grid = ipywidgets.Layout(**GRID)
         planes = ipywidgets.GridBox([self.parameters, self.losses], layout=grid)
         below = ipywidgets.GridBox([self.directions, self.table], layout=grid)
-        super().__init__([self.controls, self.trouble, self.legend, planes, self.status, self.controls.when, below])
-        self._kept = KeptDisplay(self, "The Pareto lab")
+        super().__init__(
+            [self.controls],
+            [self.legend, planes, self.status, self.controls.when, below],
+            views=(self.parameters, self.losses, self.directions),
+            followed=2,
+        )
         self.parameters.on_moved(lambda start, x1, x2, ticket: self.controls.move(start, (x1, x2), ticket))
-        for view in self._views:
-            view.on_picture(self._took_picture)
-        self._wish = self.controls.wish()
-        self._publisher = Publisher(self._refresh, self._show_trouble, name=THREAD)
+        self._begin(self.controls.wish(), THREAD)
 
     @classmethod
     def preset(cls, name: str) -> ParetoLab:
@@ -120,46 +108,13 @@ class ParetoLab(ipywidgets.VBox):
         self.wait()
         return self._descent
 
-    def wait(self, timeout: float = 120.0) -> None:
-        """Waits until what is wanted now is computed and its planes are drawn.
-
-        Raises: what the computation raised; ParetoError after `timeout` seconds.
-        """
-        with self._rest:
-            if not self._rest.wait_for(lambda: self._closed or self._drawn is self._wish, timeout):
-                raise ParetoError(f"the lab did not come to rest within {timeout:g} s")
-            if self._error is not None:
-                raise self._error
-
-    @property
-    def waits(self) -> list[float]:
-        """Milliseconds from each event of the mouse until both planes had drawn its answer; oldest first."""
-        return pareto_table.answered(self.parameters.waits, self.losses.waits)
-
-    def close(self) -> None:
-        """Ends the thread, every view and every control."""
-        if self._publisher is not None:
-            self._closed = True
-            self._publisher.close()
-            with self._rest:
-                self._rest.notify_all()
-            for part in _parts(self):
-                part.close()
-        super().close()
-
-    def _ipython_display_(self) -> None:
-        self._kept.display()
-
     def _load(self, name: str) -> None:
         """Imports and compiles a method here, on the caller's thread: two threads that import can block each other."""
         if self._descents.weightings[name] == name:
             METHODS[name]
 
     def _wanted(self, ticket: int | None) -> None:
-        """Something else is wanted; from any thread."""
-        self._wish = self.controls.wish(ticket)
-        if self._publisher is not None:
-            self._publisher.wake()
+        self._want(self.controls.wish(ticket))
 
     def _asked(self, name: str) -> None:
         """The user chose a question."""
@@ -167,30 +122,6 @@ class ParetoLab(ipywidgets.VBox):
             return
         self.controls.take(preset_of(name).as_settings(), self.controls.contours.value)
         self._wanted(None)
-
-    def _refresh(self) -> bool:
-        """Draws the newest wish; True while something is left that can wait a moment."""
-        wish = self._wish
-        fresh = wish is not self._drawn
-        try:
-            if fresh and not self._draw(wish):
-                return False  # a newer wish has woken the thread
-            now = time.monotonic()
-            if fresh and wish.ticket is not None and now - self._completed_at < LATER:
-                return True  # the mouse goes on: arrows and table when it rests
-            if wish is not self._completed and wish.settings.methods and self._error is None:
-                if not fresh:  # the mouse has come to rest
-                    self._show_planes(wish, fading=True)
-                self._complete(wish)
-                self._completed, self._completed_at = wish, now
-            self._say(wish)
-            self._keep_picture()
-        except Exception as error:  # noqa: BLE001 - the border of the thread: whatever goes wrong is shown in the lab
-            self._error = error
-            self._show_trouble(traceback.format_exc(), error)
-            self._note_drawn(wish)
-            return False
-        return wish.ticket is not None and now - self._drawn_at < PATIENCE and not self._waited(wish.ticket)
 
     def _draw(self, wish: Wish) -> bool:
         """Computes and draws both planes; False if the wish was given up for a newer one."""
@@ -200,12 +131,26 @@ class ParetoLab(ipywidgets.VBox):
                 return False
             self._descent = descent
             self._colour(wish.settings.methods)
-        self._error = None
-        self.trouble.value, self.trouble.layout.display = "", "none"
         self._show_planes(wish, fading=wish.ticket is None)
         self.legend.value = pareto_table.legend(self._descent.methods, self._colours)
-        self._note_drawn(wish)
         return True
+
+    def _finish(self, wish: Wish, fresh: bool) -> bool:
+        """Draws arrows and table, unless the mouse goes on and they were drawn a moment ago; False then."""
+        now = time.monotonic()
+        if fresh and wish.ticket is not None and now - self._completed_at < LATER:
+            return False
+        if wish is not self._completed and wish.settings.methods and self._error is None:
+            if not fresh:  # the mouse has come to rest
+                self._show_planes(wish, fading=True)
+            self._complete(wish)
+            self._completed, self._completed_at = wish, now
+        self._say(wish)
+        return True
+
+    def _question(self) -> str:
+        name = self.controls.preset.value
+        return PRESETS[name].question if name else ""
 
     def _show_planes(self, wish: Wish, *, fading: bool) -> None:
         for plane, view in (("parameters", self.parameters), ("losses", self.losses)):
@@ -245,15 +190,6 @@ class ParetoLab(ipywidgets.VBox):
         chosen = bool(wish.settings.methods)
         self.status.value = pareto_table.status(self._descents.work, self.waits) if chosen else "Choose a method."
 
-    def _waited(self, ticket: int) -> bool:
-        """Whether the browser has told how long this move took in both planes."""
-        return all(view.waits and view.waits[-1].ticket >= ticket for view in (self.parameters, self.losses))
-
-    def _note_drawn(self, wish: Wish) -> None:
-        with self._rest:
-            self._drawn, self._drawn_at = wish, time.monotonic()
-            self._rest.notify_all()
-
     def _colour(self, methods: Sequence[str]) -> None:
         """Gives each method a colour that it keeps while it is chosen."""
         kept = {name: place for name, place in self._colours.items() if name in methods}
@@ -262,35 +198,3 @@ class ParetoLab(ipywidgets.VBox):
             if name not in kept:
                 kept[name] = next(free)
         self._colours = kept
-
-    def _took_picture(self, _: bytes) -> None:
-        self._pictures_changed = True
-        if self._publisher is not None:
-            self._publisher.wake()
-
-    def _keep_picture(self) -> None:
-        """What a saved notebook shows: the three figures below the question."""
-        if not self._pictures_changed:
-            return
-        self._pictures_changed = False
-        pictures = [view.picture for view in self._views if view.picture is not None]
-        name = self.controls.preset.value
-        question = f" · {PRESETS[name].question}" if name else ""
-        self._kept.keep(composed(f"The Pareto lab{question}", pictures))
-
-    def _show_trouble(self, raised: str, error: Exception | None = None) -> None:
-        known = isinstance(error, MtlvizError)
-        what = str(error) if known else f"{type(error).__name__}: {error}"
-        self.trouble.value = failure("The lab could not show this", what, "" if known else raised)
-        self.trouble.layout.display = None
-
-
-def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
-    """Everything inside a widget, and its looks, which ipywidgets holds until each is closed."""
-    for child in getattr(widget, "children", ()):
-        yield from _parts(child)
-        yield child
-    for name in ("layout", "style"):
-        look = getattr(widget, name, None)
-        if isinstance(look, ipywidgets.Widget):
-            yield look

@@ -12,7 +12,6 @@ from mtlviz.figures import theme
 from mtlviz.figures.pareto_planes import BEST
 from mtlviz.pareto import VERDICTS, Descent
 from mtlviz.widgets.descents import Work
-from mtlviz.widgets.handles import Wait
 
 RECENT = 20  # moves over which a median is told
 
@@ -81,12 +80,6 @@ def status(work: Work | None, waits: Sequence[float]) -> str:
         middle = _milliseconds(statistics.median(recent))
         said.append(f"the picture follows the mouse after {middle} (median of {len(recent)})")
     return html.escape("; ".join(said))
-
-
-def answered(first: Sequence[Wait], second: Sequence[Wait]) -> list[float]:
-    """Milliseconds from the event of the mouse until both views had drawn the answer, a move each, oldest first."""
-    other = {wait.ticket: wait.since_event_ms for wait in second}
-    return [max(wait.since_event_ms, other[wait.ticket]) for wait in first if wait.ticket in other]
 
 
 def _named(method: str, colours: Mapping[str, int]) -> str:
