@@ -1,6 +1,7 @@
 """Figures of a run: each function draws the frame of the analysis that bears its name, and computes nothing."""
 
 from mtlviz.figures.affinity import affinity
+from mtlviz.figures.capacity import capacity_curves
 from mtlviz.figures.conflict import conflict_matrix, conflict_rate, layer_conflict
 from mtlviz.figures.convergence import convergence
 from mtlviz.figures.convergence_study import convergence_changes, convergence_curves
@@ -14,6 +15,8 @@ from mtlviz.figures.pareto_directions import update_directions
 from mtlviz.figures.rate_balance import rate_balance
 from mtlviz.figures.remedies import remedy_changes
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
+from mtlviz.figures.three_task import three_task
+from mtlviz.figures.three_task_accuracy import three_task_accuracy, three_task_turns
 from mtlviz.figures.timeline import timeline
 from mtlviz.figures.transfer import transfer_gains
 from mtlviz.figures.transfer_prediction import transfer_prediction
@@ -21,6 +24,7 @@ from mtlviz.figures.validation import validations
 
 __all__ = [
     "affinity",
+    "capacity_curves",
     "conflict_matrix",
     "conflict_rate",
     "conflict_test",
@@ -45,6 +49,9 @@ __all__ = [
     "relative_rates",
     "remedy_changes",
     "shares",
+    "three_task",
+    "three_task_accuracy",
+    "three_task_turns",
     "timeline",
     "transfer_gains",
     "transfer_prediction",

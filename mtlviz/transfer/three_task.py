@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ class ThreeTask:
         Raises: as `sample` does.
         """
         whole("seed", seed, 0)
-        fits = self._fits((seed,))
+        fits = _fitted(self, (seed,))
         rows: list[tuple[Any, ...]] = [
             ("true", t, *_nearest(self.clouds[t].centre, normal(angle), 0.0)) for t, angle in enumerate(self.angles)
         ]
@@ -148,7 +149,7 @@ class ThreeTask:
         numbers = _numbered(seeds)
         if not 0 < within("confidence", confidence, 0.0, 1.0) < 1:
             raise TransferError(f"confidence must be between 0 and 1, got {confidence!r}")
-        fits = self._fits(numbers)
+        fits = _fitted(self, numbers)
         rows: list[tuple[Any, ...]] = []
         alone = [self._accuracy(fits, t, t) for t in range(3)]
         for trained, g, t in _ROWS:
@@ -161,6 +162,32 @@ class ThreeTask:
         frame = pd.DataFrame(rows, columns=names)
         return frame.assign(trained=_trained(frame["trained"]), task=_tasks(frame["task"]))
 
+    def turns(self, seeds: int | Iterable[int] = SEEDS) -> pd.DataFrame:
+        """By how many degrees each learned boundary is turned from the true one of its task, sample by sample.
+
+        Returns: a row per trained group, task of it and seed [trained, task, seed, turn]: turn is above 0
+            counterclockwise, from −180 to 180; beyond 90 the two classes have changed sides. Samples of one class only
+            have no boundary and are left out.
+
+        Raises: as `accuracy` does.
+        """
+        numbers = _numbered(seeds)
+        fits = _fitted(self, numbers)
+        parts = []
+        for trained, g, t in _ROWS:
+            facing = fits.angle[:, g] + np.where(fits.slope[:, g, t] < 0, np.pi, 0.0)  # of the learned normal
+            turn = (np.degrees(facing) - 90.0 - self.angles[t] + 180.0) % 360.0 - 180.0
+            kept = fits.slope[:, g, t] != 0
+            part = {"trained": trained, "task": t, "seed": np.array(numbers)[kept], "turn": turn[kept]}
+            parts.append(pd.DataFrame(part))
+        frame = pd.concat(parts, ignore_index=True)
+        return frame.assign(trained=_trained(frame["trained"]), task=_tasks(frame["task"]))
+
+    @property
+    def offset(self) -> float:
+        """By how many degrees the boundary of tasks 2 and 3 is turned from that of task 1, from −180 to 180."""
+        return (self.shared_boundary - self.boundary + 180.0) % 360.0 - 180.0
+
     def _one(self, seed: int, task: int, count: int, *, held_out: bool = False) -> tuple[Floats, Floats]:
         x, y = self._drawn((seed,), task, count, held_out=held_out)
         return x[0], y[0]
@@ -172,7 +199,8 @@ class ThreeTask:
         x = z @ cloud.axes(angle).T + cloud.centre
         return x, labels(x, angle, False if held_out else u < self.noise)
 
-    def _fits(self, seeds: tuple[int, ...]) -> Fits:
+    def fits(self, seeds: tuple[int, ...]) -> Fits:
+        """The exact fits of these samples, of the groups (task 1, 2, 3, 1 and 2, 1 and 3, all) in this order."""
         drawn = [self._drawn(seeds, t, self.samples[t]) for t in range(3)]
         x, y = (np.concatenate([pair[part] for pair in drawn], axis=1) for part in (0, 1))
         return shared_direction(x, y, self.samples, _GROUPS, ridge=self.ridge)
@@ -183,6 +211,12 @@ class ThreeTask:
         direction = np.stack([np.cos(fits.angle[:, group]), np.sin(fits.angle[:, group])], axis=1)  # (S, 2)
         weights, intercept = fits.slope[:, group, task, None] * direction, fits.intercept[:, group, task]
         return cloud_accuracy(np.array(cloud.centre), cloud.covariance(angle), normal(angle), weights, intercept)
+
+
+@lru_cache(maxsize=8)
+def _fitted(picture: ThreeTask, seeds: tuple[int, ...]) -> Fits:
+    """As `ThreeTask.fits`; accuracy, turns and boundaries are three views of the same fits."""
+    return picture.fits(seeds)
 
 
 def _nearest(centre: tuple[float, float], direction: Floats, offset: float) -> tuple[float, float, float]:

@@ -58,7 +58,7 @@ def test_gains_are_paired_and_accuracies_those_of_points_never_seen() -> None:
     frame = picture.accuracy(seeds, confidence=0.9)
     values: dict[tuple[str, str], list[float]] = {}
     for seed in seeds:
-        fits, held = picture._fits((seed,)), picture.held_out(seed, count=20_000)
+        fits, held = picture.fits((seed,)), picture.held_out(seed, count=20_000)
         for trained, g, t in _ROWS:
             b = np.array([np.cos(fits.angle[0, g]), np.sin(fits.angle[0, g])])
             x, y = held[TASKS[t]]
@@ -187,3 +187,18 @@ def test_seeds_and_confidence_are_checked() -> None:
 
 def test_it_is_found_where_the_house_says() -> None:
     assert mv.transfer.ThreeTask is ThreeTask
+
+
+def test_turns_are_those_of_the_learned_boundaries_and_know_which_class_is_where() -> None:
+    turns = USUAL.turns(30).set_index(["trained", "task", "seed"])["turn"]
+    for seed in (0, 7):
+        lines = USUAL.boundaries(seed).set_index(["trained", "task"])["angle"]
+        for trained, task in (("alone", "task 1"), ("with 2", "task 1"), ("all", "task 3")):
+            gap = turns[trained, task, seed] - (lines[trained, task] - lines["true", task])
+            assert (gap + 90) % 180 - 90 == pytest.approx(0, abs=1e-9)
+    assert turns["with 3", "task 1"].mean() == pytest.approx(USUAL.offset, abs=2)  # pulled to the others' boundary
+    assert turns["with 3", "task 1"].std() < turns["alone", "task 1"].std() / 3  # and no longer scattered
+    turned = replace(USUAL, boundary=USUAL.boundary - 180).turns(30).set_index(["trained", "task", "seed"])["turn"]
+    np.testing.assert_allclose(turned["alone", "task 1"], turns["alone", "task 1"], atol=1e-6)
+    opposed = replace(USUAL, clouds=(replace(USUAL.clouds[0], across=0.01), *USUAL.clouds[1:]), noise=0.5)
+    assert opposed.turns(200)["turn"].abs().max() > 90  # labels at random: the classes are found the wrong way round
