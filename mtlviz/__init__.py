@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mtlviz.widgets.dashboard import Dashboard, dashboard
     from mtlviz.widgets.figure_view import FigureView, view
     from mtlviz.widgets.pareto_lab import ParetoLab
+    from mtlviz.widgets.three_task_lab import ThreeTaskLab
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "SoftLabels",
     "Step",
     "Task",
+    "ThreeTaskLab",
     "Training",
     "Validation",
     "analysis",
@@ -94,6 +96,7 @@ _HOMES = {
     "widgets.dashboard": ("Dashboard", "dashboard"),
     "widgets.figure_view": ("FigureView", "view"),
     "widgets.pareto_lab": ("ParetoLab",),
+    "widgets.three_task_lab": ("ThreeTaskLab",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ from mtlviz.widgets.picture import composed
 from mtlviz.widgets.progress import failure
 from mtlviz.widgets.publisher import Publisher
 
+RECENT = 20  # moves over which a median is told
 PATIENCE = 2.0  # seconds in which the browser may tell how long a move took
 
 
@@ -183,6 +185,17 @@ class Lab(ipywidgets.VBox, Generic[W]):
         what = str(error) if known else f"{type(error).__name__}: {error}"
         self.trouble.value = failure("The lab could not show this", what, "" if known else raised)
         self.trouble.layout.display = None
+
+
+def follows(waits: Sequence[float]) -> str:
+    """How long the picture took to follow the mouse, one move or more, in words."""
+    recent = waits[-RECENT:]
+    return f"the picture follows the mouse after {milliseconds(statistics.median(recent))} (median of {len(recent)})"
+
+
+def milliseconds(value: float) -> str:
+    """So many milliseconds, or the seconds that many of them are, in words."""
+    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.0f} s"
 
 
 def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,8 +11,7 @@ from mtlviz.figures import theme
 from mtlviz.figures.pareto_planes import BEST
 from mtlviz.pareto import VERDICTS, Descent
 from mtlviz.widgets.descents import Work
-
-RECENT = 20  # moves over which a median is told
+from mtlviz.widgets.lab import follows, milliseconds
 
 _SIGNS = dict(zip(VERDICTS, "●▲✕◊□", strict=True))  # as figures.pareto_lines marks them
 
@@ -74,11 +72,9 @@ def status(work: Work | None, waits: Sequence[float]) -> str:
     said = []
     if work is not None:
         amount = f"{_count(work.methods, 'method')} × {_count(work.starts, 'start')} × {work.steps:,} steps"
-        said.append(f"{amount}: {_milliseconds(1000 * work.seconds)}")
+        said.append(f"{amount}: {milliseconds(1000 * work.seconds)}")
     if waits:
-        recent = waits[-RECENT:]
-        middle = _milliseconds(statistics.median(recent))
-        said.append(f"the picture follows the mouse after {middle} (median of {len(recent)})")
+        said.append(follows(waits))
     return html.escape("; ".join(said))
 
 
@@ -110,7 +106,3 @@ def _number(value: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.0f} s"
