@@ -38,10 +38,14 @@ class Halves:
         mask[torch.from_numpy(order[: size // 2])] = True
         self.samples[0] += size // 2
         self.samples[1] += size - size // 2
+        device = next((tensor.device for tensor in (features, *losses) if tensor is not None), mask.device)
+        if device.type == "cuda":  # a plain copy would wait for the device
+            mask = mask.pin_memory()
+        on_device = mask.to(device, non_blocking=True)
         if features is None:
-            return [_part(loss, which) for which in (mask, ~mask) for loss in losses]
+            return [_part(loss, which) for which in (on_device, ~on_device) for loss in losses]
         rows = cotangents(losses, features)
-        on_device = mask.to(features.device).view(-1, *[1] * (features.dim() - 1))
+        on_device = on_device.view(-1, *[1] * (features.dim() - 1))
         return [_carried(row, features, which) for which in (on_device, ~on_device) for row in rows]
 
     def products(self, cube: Floats) -> Floats:
@@ -54,7 +58,7 @@ class Halves:
 
 
 def _part(loss: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor | None:
-    return None if loss is None else (loss * rows.to(loss.device)).sum() / len(loss)
+    return None if loss is None else (loss * rows).sum() / len(loss)
 
 
 def _carried(cotangent: torch.Tensor | None, z: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:

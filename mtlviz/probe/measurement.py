@@ -160,5 +160,5 @@ def _value(loss: Any, device: torch.device) -> torch.Tensor:
     if loss is None:
         return torch.zeros((), dtype=torch.float64, device=device)
     if not isinstance(loss, torch.Tensor):
-        return torch.tensor(float(loss), dtype=torch.float64, device=device)
+        return torch.full((), float(loss), dtype=torch.float64, device=device)
     return loss.detach().to(device=device, dtype=torch.float64).mean()

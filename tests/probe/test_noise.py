@@ -14,7 +14,7 @@ from mtlviz.errors import FrameError, ProbeError
 from mtlviz.intervals import mean_interval
 from tests.probe.loops import Net, batches, plain_gramian
 
-WINDOW, WINDOWS, B = 15, 160, 12
+WINDOW, WINDOWS, B = 12, 120, 12
 
 
 def planted(product: float, steps: int, *, per_sample: bool = False) -> mv.RunLog:
@@ -48,7 +48,7 @@ def test_without_conflict_the_test_errs_as_often_as_it_says(null: mv.RunLog) -> 
     ends = null.recorded_steps[WINDOW - 1 :: WINDOW]
     tests = [mv.analysis.conflict_test(null, step=int(end), window=WINDOW).iloc[0] for end in ends]
     wrong = sum(row["verdict"] != "undecided" for row in tests)
-    assert 1 <= wrong <= 17  # 5 % of 160 are 8, with a standard deviation of 2.8
+    assert 1 <= wrong <= 13  # 5 % of 120 are 6, with a standard deviation of 2.4
     assert all(row["count"] == WINDOW for row in tests)
     dots = null.gramians[:, 0, 1].reshape(WINDOWS, WINDOW)
     naive = sum(mean_interval(window)[2] < 0 for window in dots)
