@@ -183,7 +183,9 @@ class Problem:
         """The same problem in which rows of some tasks count more often when a batch is shared out; shares all data.
 
         times: {task: number above 0}; 3 as though each of its rows stood in the data three times, below 1 as though
-            some were left out. `sampling` says how the batch is shared out; see `Proportional`.
+            some were left out. `sampling` says how the batch is shared out; see `Proportional`. A task's loss is the
+            mean over its rows, so more of them are no more weight in a batch: the task is in more batches, and with
+            a gradient that varies less.
 
         Raises: ProblemError for an unknown task or such a number, and where duplication would change nothing or is a
         weight on the loss: for a problem without `sampling`, and for data that tasks share.

@@ -18,8 +18,8 @@ from mtlviz.experiments.remedies import Variant, trained
 from mtlviz.experiments.svd_weighting import svd_weighted
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler
 
-EQUAL_TRUE, SVD_TRUE = "equal weights, true labels", "SVD weights, true labels"
-EQUAL_NOISY, SVD_NOISY = "equal weights, noisy labels", "SVD weights, noisy labels"
+EQUAL_TRUE, SVD_TRUE = "equal, true labels", "SVD, true labels"
+EQUAL_NOISY, SVD_NOISY = "equal, noisy labels", "SVD, noisy labels"
 VERSUS = {EQUAL_TRUE: "", SVD_TRUE: EQUAL_TRUE, EQUAL_NOISY: EQUAL_TRUE, SVD_NOISY: EQUAL_NOISY}
 
 
@@ -58,10 +58,9 @@ def label_noise(
             `compare`.
 
     Returns:
-        The frame of `compare` with four methods, "equal weights, true labels", "SVD weights, true labels", "equal
-        weights, noisy labels" and "SVD weights, noisy labels", and a column more: versus, what each is measured
-        against: noise against true labels, and SVD weights against equal ones on the same labels.
-        `mv.analysis.remedy_changes` takes it.
+        The frame of `compare` with four methods, "equal, true labels", "SVD, true labels", "equal, noisy labels" and
+        "SVD, noisy labels", and a column more: versus, what each is measured against: noise against true labels, and
+        SVD weights against equal ones on the same labels. `mv.analysis.remedy_changes` takes it.
 
     Raises:
         ProblemError: for tasks with rows of their own, and shares that `with_label_noise` cannot take; else as

@@ -12,9 +12,9 @@ from mtlviz.figures import theme
 from mtlviz.figures.lines import finite, needed
 
 NAME = 24  # characters of a remedy beside its row
-HEAD = 150  # pixels of heading and legend
-BETWEEN = 76  # pixels from one panel to the next: an axis, its title and a heading
-DOT, LEAST = 15, 30  # pixels of a task in a row, and of a row at least
+HEAD = 168  # pixels of heading, legend and the last axis
+BETWEEN = 76  # pixels from one panel to the next: an axis and its title
+DOT, ROW = 15, 40  # pixels of a task in a row, and of a row at least
 COLUMNS = ("remedy", "versus", "task", "metric", "seeds", "before", "after", "gain", "low", "high", "verdict")
 
 
@@ -27,31 +27,30 @@ def remedy_changes(frame: pd.DataFrame) -> go.Figure:
     Returns:
         A panel per metric with the gain across, in the metric's own unit, to the right better; a row per remedy and in
         it a dot per task in the task's colour with its interval. A dot is filled where the interval lies on one side
-        of 0.
+        of 0. Where remedies are measured against several, each row says against which.
 
     Raises:
         FrameError: a column is missing.
     """
-    question, says = (
-        "Does the remedy help?",
-        "gain over before, right is better, with its interval · filled: told from 0",
-    )
+    question = "Does the remedy help?"
     needed(frame, COLUMNS, "remedy_changes")
+    over = [theme.literal(name, NAME) for name in frame["versus"].unique()]
+    before = f"“{over[0]}”" if len(over) == 1 else "before"
+    says = f"gain over {before}, to the right better<br>with its interval over seeds; filled: told from 0"
     if not np.isfinite(finite(frame["gain"])).any():
         return theme.noted(question, says, "No seed has both runs, so there is no change to show.")
     tasks = theme.names(frame["task"])
+    data = _legend(frame, tasks)
     parts = [(str(name), part) for name, part in frame.groupby("metric", sort=False, observed=True)]
-    tall = [max(LEAST, DOT * part["task"].nunique() + 6) * len(_rows(part)) for _, part in parts]
+    tall = [max(ROW, DOT * part["task"].nunique() + 6) * len(_rows(part)) for _, part in parts]
     plot = sum(tall) + BETWEEN * (len(parts) - 1)
-    data: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {"annotations": []}
+    layout: dict[str, Any] = {}
     top = plot
-    shown: set[object] = set()
     for index, ((metric, part), height) in enumerate(zip(parts, tall, strict=True)):
         number = str(index + 1) if index else ""
-        data += _dots(part, tasks, number, shown)
-        domain = [max(0.0, (top - height) / plot), top / plot]
-        layout |= _axes(part, number, domain, metric)
+        data += _dots(part, tasks, number)
+        layout |= _axes(part, number, metric, several=len(over) > 1)
+        layout[f"yaxis{number}"] |= {"domain": [max(0.0, (top - height) / plot), top / plot]}
         top -= height + BETWEEN
     shared = theme.layout(question, says, height=HEAD + plot)
     return theme.figure(data, shared | layout | {"hovermode": "closest"})
@@ -59,60 +58,60 @@ def remedy_changes(frame: pd.DataFrame) -> go.Figure:
 
 def _rows(part: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the rows of a panel from the top: each remedy, and what it is measured against."""
-    return [(str(a), str(b)) for a, b in part[["remedy", "versus"]].drop_duplicates().itertuples(index=False)]
+    return list(dict.fromkeys(_row_of_each(part)))
 
 
-def _dots(part: pd.DataFrame, tasks: list[object], number: str, shown: set[object]) -> list[dict[str, Any]]:
-    """Return a trace per task of a panel; a task stands in the legend once."""
-    places = {row: float(index) for index, row in enumerate(_rows(part))}
-    own_tasks = [task for task in tasks if (part["task"] == task).any()]
-    short = theme.short_names(tasks)
+def _row_of_each(part: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(part["remedy"].astype(str), part["versus"].astype(str), strict=True))
+
+
+def _legend(frame: pd.DataFrame, tasks: list[object]) -> list[dict[str, Any]]:
+    """Return a filled dot for each task, without a place: those of the panels may be hollow."""
+    mark = {"size": 9, "symbol": "circle"}
+    return [
+        {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip"}
+        | {"name": name, "legendgroup": name, "marker": mark | {"color": theme.colour(place)}}
+        for place, (task, name) in enumerate(zip(tasks, theme.short_names(tasks), strict=True))
+        if (frame["task"] == task).any()
+    ]
+
+
+def _dots(part: pd.DataFrame, tasks: list[object], number: str) -> list[dict[str, Any]]:
+    """Return a trace per task of a panel."""
+    rows, short = {row: float(index) for index, row in enumerate(_rows(part))}, theme.short_names(tasks)
+    present = [task for task in tasks if (part["task"] == task).any()]
     traces = []
-    for beside, task in enumerate(own_tasks):
+    for beside, task in enumerate(present):
         own, place = part[(part["task"] == task).to_numpy()], tasks.index(task)
-        gain, low, high = (finite(own[name]) for name in ("gain", "low", "high"))
-        offset = (beside - (len(own_tasks) - 1) / 2) * 0.7 / len(own_tasks)
-        bar = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0, "color": theme.colour(place)}
-        bar |= {"array": np.nan_to_num(high - gain), "arrayminus": np.nan_to_num(gain - low)}
+        numbers = {name: finite(own[name]) for name in ("before", "after", "low", "high", "seeds", "gain")}
+        gain, colour = numbers["gain"], theme.colour(place)
+        bar = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0, "color": colour}
+        bar |= {"array": np.nan_to_num(numbers["high"] - gain), "arrayminus": np.nan_to_num(gain - numbers["low"])}
         decided = own["verdict"].isin(["positive", "negative"]).to_numpy(bool)
-        mark = {"color": theme.colour(place), "size": 9, "line": {"width": 2, "color": theme.colour(place)}}
-        trace: dict[str, Any] = {"type": "scatter", "mode": "markers", "name": short[place]}
-        trace |= {
-            "x": gain,
-            "y": [
-                places[row] + offset for row in zip(own["remedy"].astype(str), own["versus"].astype(str), strict=True)
-            ],
-        }
+        mark = {"color": colour, "size": 9, "line": {"width": 2, "color": colour}}
+        offset = (beside - (len(present) - 1) / 2) * 0.7 / len(present)
+        trace: dict[str, Any] = {"type": "scatter", "mode": "markers", "name": short[place], "showlegend": False}
+        trace |= {"x": gain, "y": [rows[row] + offset for row in _row_of_each(own)], "legendgroup": short[place]}
         trace |= {"error_x": bar, "marker": mark | {"symbol": np.where(decided, "circle", "circle-open")}}
-        trace |= {"xaxis": f"x{number}", "yaxis": f"y{number}", "legendgroup": short[place]}
-        trace |= {"legendrank": 1000 + place, "showlegend": task not in shown}
-        trace["text"] = [
-            f"{theme.literal(r)}<br>over {theme.literal(v)}" for r, v in zip(own["remedy"], own["versus"], strict=True)
-        ]
-        trace["customdata"] = np.stack(
-            [finite(own[name]) for name in ("before", "after", "low", "high", "seeds")], axis=-1
-        )
+        trace |= {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+        trace["text"] = [f"{theme.literal(a)}<br>over {theme.literal(b)}" for a, b in _row_of_each(own)]
+        trace["customdata"] = np.stack(list(numbers.values()), axis=-1)
         trace["hovertemplate"] = (
             f"{short[place]}: %{{x:+.3~g}} (%{{customdata[2]:.3~g}} to %{{customdata[3]:.3~g}})<br>%{{text}}<br>"
             "%{customdata[0]:.4~g} → %{customdata[1]:.4~g}, %{customdata[4]} seeds<extra></extra>"
         )
-        shown.add(task)
         traces.append(trace)
     return traces
 
 
-def _axes(part: pd.DataFrame, number: str, domain: list[float], metric: str) -> dict[str, Any]:
+def _axes(part: pd.DataFrame, number: str, metric: str, *, several: bool) -> dict[str, Any]:
+    """Return the axes of a panel; `several`: rows differ in what they are measured against, and say it."""
     rows = _rows(part)
-    several = len({versus for _, versus in rows}) > 1
-    remedies = theme.short_names([remedy for remedy, _ in rows], NAME)
-    versus = theme.short_names([versus for _, versus in rows], NAME) if several else []
-    text = (
-        [f"{a}<br><i>over {b}</i>" for a, b in zip(remedies, [theme.literal(v, NAME) for _, v in rows], strict=True)]
-        if versus
-        else remedies
-    )
+    text = theme.short_names([remedy for remedy, _ in rows], NAME)
+    if several:
+        text = [f"{name}<br><i>over {theme.literal(b, NAME)}</i>" for name, (_, b) in zip(text, rows, strict=True)]
     names: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": text}
     names |= {"automargin": True, "showgrid": False, "zeroline": False, "range": [len(rows) - 0.5, -0.5]}
     across = theme.value_axis(f"gain in {theme.literal(metric)}", zero_line=True)
     across |= {"automargin": False, "anchor": f"y{number}", "nticks": 7}
-    return {f"xaxis{number}": across, f"yaxis{number}": names | {"anchor": f"x{number}", "domain": domain}}
+    return {f"xaxis{number}": across, f"yaxis{number}": names | {"anchor": f"x{number}"}}
