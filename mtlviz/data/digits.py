@@ -33,22 +33,25 @@ class Pairs:
     sources: NDArray[np.int64]
 
 
-def digits(*, seed: int = 0, pairs: Mapping[str, int] | None = None) -> Problem:
+def digits(*, seed: int = 0, pairs: Mapping[str, int] | None = None, width: int = 64) -> Problem:
     """Pairs of overlapping digits in the manner of Multi-MNIST, with five tasks on one convolutional trunk.
 
     left, right: the digit on that side (10 classes). sum: their sum / 18 (regression). same: whether they are the same
     digit (binary, about 1 in 10). larger: which side holds the larger one (3 classes: left, right, neither). The tasks
     label 4000, 2000, 1000, 3000 and 500 of the 4000 training pairs; a batch may hold no label for some of them.
 
-    seed: of the split, the pairs and the initial parameters. pairs: sizes of the splits, for quick looks.
+    seed: of the split, the pairs and the initial parameters. pairs: sizes of the splits, for quick looks. width: of the
+        representation that the tasks share.
 
-    Raises: ProblemError for a seed below 0, a split that does not exist or a size below 50.
+    Raises: ProblemError for a seed below 0, a width below 1, a split that does not exist or a size below 50.
 
     Source: the 1 797 digits of Alpaydin and Kaynak (UCI, 1998) bundled with scikit-learn; the overlap follows
     Sener and Koltun, NeurIPS 2018, arXiv 1810.04650. Differs: 8 × 8 digits on 12 × 16 pictures, and three more tasks.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ProblemError(f"seed must be a whole number from 0, got {seed!r}")
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ProblemError(f"width must be a whole number from 1, got {width!r}")
     sizes = _sizes(pairs)
     splits = digit_pairs(seed=seed, pairs=sizes)
     rng = np.random.default_rng([seed, 1])
@@ -59,7 +62,7 @@ def digits(*, seed: int = 0, pairs: Mapping[str, int] | None = None) -> Problem:
         train[name][dropped] = torch.nan if train[name].is_floating_point() else MISSING
     data = {name: (torch.from_numpy(part.images), _targets(part.digits)) for name, part in splits.items()}
     with seeded(seed):
-        trunk = digits_trunk()
+        trunk = digits_trunk(features=width)
     return Problem(
         name="digits",
         tasks=[

@@ -74,13 +74,8 @@ class Recipe:
 def on_trunk(problem: Problem, trunk: nn.Module, *, seed: int) -> Problem:
     """The problem's tasks and data on another trunk, with linear heads that are made anew from `seed`.
 
-    Raises: ProblemError for a task without `outputs`, or a trunk that does not fit.
+    Raises: ProblemError for a trunk that does not fit.
     """
-    if without := [task.name for task in problem.tasks if task.outputs is None]:
-        raise ProblemError(
-            f"a trunk of another width needs heads of another width, and task {without[0]!r} does not say how many "
-            "`outputs` its head has. Give it outputs=, or a function of seed and width that makes the whole problem"
-        )
     return Problem(
         tasks=problem.tasks,
         trunk=trunk,

@@ -47,7 +47,7 @@ def transfer_gains(frame: pd.DataFrame) -> go.Figure:
     at = pd.Index(sources).get_indexer(pd.Index(frame["source"].astype(object))), theme.places(frame["target"])
     cells = _cells(frame, at, (len(sources), len(targets)))
     one = frame["metric"].nunique() == 1 and bool((frame["direction"] == "max").all())
-    decided = np.isin(cells["verdict"], ("positive", "negative"))
+    decided = _decided(cells)
     largest = np.where(decided, np.abs(cells["gain"]), 0.0).max(axis=None if one else 0)
     scale = np.where(largest > 0, largest, 1.0)
     texts = _texts(cells, one=one)
@@ -98,11 +98,17 @@ def _cells(frame: pd.DataFrame, at: Any, shape: tuple[int, int]) -> dict[str, An
     return cells
 
 
+def _decided(cells: dict[str, Any]) -> NDArray[np.bool_]:
+    return np.isin(cells["verdict"], ("positive", "negative"))
+
+
 def _texts(cells: dict[str, Any], *, one: bool) -> NDArray[np.object_]:
     """Return what the cells say: the gain, and below it half its interval; * where seeds are missing."""
     half = (cells["high"] - cells["low"]) / 2
     texts = np.full(half.shape, "", dtype=object)
-    peaks = np.fmax.reduce(np.fmax(np.abs(cells["gain"]), half), axis=None if one else 0)
+    size, axis = np.fmax(np.abs(cells["gain"]), half), None if one else 0
+    told = np.fmax.reduce(np.where(_decided(cells), size, 0.0), axis=axis)
+    peaks = np.where(told > 0, told, np.nan_to_num(np.fmax.reduce(size, axis=axis)))  # a wide interval hides no digit
     digits = 3 if half.shape[1] <= 8 else 2
     decimals = [_decimals(float(peak), digits) for peak in np.broadcast_to(peaks, half.shape[1])]
     for row, column in zip(*np.nonzero(cells["seeds"] >= 0), strict=True):

@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster
 
 import mtlviz as mv
 from mtlviz.errors import MtlvizError, ProblemError
+from tests.experiments.related import QUICK, line, related
 from tests.experiments.test_compare import Deadly, Locked
 from tests.problems import TASKS, crossing
 
@@ -80,6 +81,20 @@ def test_a_study_on_a_cluster_is_that_of_one_process(cluster: Client, tmp_path: 
         two = mv.experiments.convergence_study(crossing, folder=tmp_path / "two", **options)
     _same(one, two)
     assert _writers(tmp_path / "two") <= set(cluster.run(os.getpid).values())
+
+
+def test_transfer_and_capacity_on_a_cluster_are_those_of_one_process(cluster: Client, tmp_path: Path) -> None:
+    options = QUICK | {"steps": 6, "validate_every": 3}
+    experiments = {
+        "transfer": lambda **more: mv.experiments.transfer_runs(related, 1, **options | more),
+        "capacity": lambda **more: mv.experiments.capacity(related(), [1, 2], 1, trunk=line, **options | more),
+    }
+    for name, experiment in experiments.items():
+        one = experiment(folder=tmp_path / "one" / name)
+        with joblib.parallel_config(backend="dask"):
+            two = experiment(folder=tmp_path / "two" / name, jobs=-1)
+        _same(one, two)
+        assert _writers(tmp_path / "two" / name) <= set(cluster.run(os.getpid).values())
 
 
 def test_one_job_stays_in_this_process(cluster: Client, tmp_path: Path) -> None:
