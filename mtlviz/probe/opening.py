@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from mtlviz.errors import ProbeError
 from mtlviz.metrics import METRICS
 from mtlviz.runlog.info import RunInfo, TaskInfo
 from mtlviz.runlog.log import RunLog
+from mtlviz.runlog.records import Event
 from mtlviz.task import Task
 
 METRIC = "validation"
@@ -88,6 +90,17 @@ def opened(log: Path | RunLog | None, info: RunInfo, *, resume: bool | int, over
             raise ProbeError(f"cannot go on with {log}: its {what} are {_few(there)}, these are {_few(here)}")
     done = int(resume) if resume is not True else _reached(found)
     return RunLog.resume(log, first_step=done + 1), done
+
+
+def ending(error: BaseException | None, step: int) -> Event:
+    """How the run ended: done, broken off by hand, or by an error."""
+    if error is None:
+        return Event(step, step, "finish")
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        return Event(step, step, "stop")
+    told = "".join(traceback.format_exception(error))
+    detail = {"type": type(error).__name__, "message": str(error), "traceback": told}
+    return Event(step, step, "error", detail=detail)
 
 
 def _reached(log: RunLog) -> int:

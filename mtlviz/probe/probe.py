@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -14,13 +13,10 @@ import torch
 from torch import nn
 
 from mtlviz.errors import ProbeError, RunLogError
-from mtlviz.probe.effective import Effective
-from mtlviz.probe.engines import engine_of
-from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.losses import Losses, Numbers, read_numbers
-from mtlviz.probe.opening import Path, Tasks, opened, task_infos
+from mtlviz.probe.opening import Path, Tasks, ending, opened, task_infos
 from mtlviz.probe.pace import Pace
-from mtlviz.probe.recorder import Recorder
+from mtlviz.probe.recorder import recorder_of
 from mtlviz.runlog.info import RunInfo
 from mtlviz.runlog.records import Event, Measure, Record, Validation
 
@@ -42,7 +38,8 @@ class Probe:
     the graph that is there, and logs losses, Gramian (whole and by layer), weights and learning rate; a step in
     between costs about a microsecond. It never writes to `.grad`, parameters, optimizer or graph; buffers that a
     checkpointed part counts again, random states and autocast are as before. Hooks that you registered on tensors or
-    modules do run in its passes as in yours.
+    modules do run in its passes as in yours. Before a recorded step it watches the module's forward passes: evaluate
+    under torch.no_grad(), or what passes there in between is kept until that step.
 
     What the loop may use: AMP (give `scaler=`), accumulation (`accumulate=`), `torch.compile`, checkpointing with
     use_reentrant=False (reentrant is refused), tied and frozen parameters, tasks that are absent (None, or left out of
@@ -116,32 +113,31 @@ class Probe:
             raise ProbeError(f"budget is the share of the loop's time to spend, as 0.1; got {budget!r}")
         if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
             raise ProbeError(f"optimizer must be a torch optimizer, got {type(optimizer).__name__}")
-        told = None if weights is None else read_numbers("weights", weights, self.tasks)
-        found = groups(shared, layers)
-        layered, holds = tuple(found) != (WHOLE,), self._accumulate > 1 or effective is not None
-        engine = engine_of(module_of(shared), found, by=layers or "", holds=holds)
-        follows = None if effective is None else Effective(effective, engine.parameters)
-        self._recorder = Recorder(
-            engine,
+        self._recorder, layers_found = recorder_of(
+            shared,
             self.tasks,
-            module=module_of(shared),
-            weights=told,
-            scaler=_scaler(scaler),
+            layers=layers,
+            weights=weights,
+            scaler=scaler,
+            accumulate=self._accumulate,
+            effective=effective,
             noise=noise,
-            effective=follows,
-            holds=holds,
-            layered=layered,
         )
         self._optimizer = optimizer if optimizer is not None else effective
         own: dict[str, Any] = {"every": every, "budget": budget, "accumulate": self._accumulate, "noise": bool(noise)}
         own |= {"engine": self.engine, "weights": "1 unless told" if weights is None else "told"}
-        info = RunInfo(name, infos, tuple(found) if layered else (), own | dict(config or {}))
-        self.log, self._step = opened(log, info, resume=resume, overwrite=overwrite)
+        info = RunInfo(name, infos, layers_found, own | dict(config or {}))
+        try:
+            self.log, self._step = opened(log, info, resume=resume, overwrite=overwrite)
+        except BaseException:
+            self._recorder.close()
+            raise
         self._began = time.monotonic() - self.log.time
         self._pace = Pace(every, budget, calls=self._accumulate)
+        self._ended = False
         self._calls, self._recording = 0, True  # calls of the present step, and whether it is recorded
         self._append(Event(self._step, self._step, "resume" if self._step else "start"))
-        engine.watch()
+        self._recorder.engine.watch()
 
     # ---- what it tells
 
@@ -192,6 +188,8 @@ class Probe:
 
         Raises: ProbeError for losses that cannot be differentiated one by one.
         """
+        if self._ended:
+            self._check_open()
         self._pace.enter()
         self._calls += 1
         last = self._calls == self._accumulate
@@ -200,7 +198,6 @@ class Probe:
             if self._recorder.effective is not None and self._calls == 1:
                 self._follow()
             if self._recording:
-                self._check_open()
                 self._recorder.add(losses, features, weights, samples, scaled=scaled)
                 if last:
                     cost = self._write()
@@ -244,7 +241,7 @@ class Probe:
 
     def close(self) -> None:
         """Ends the run as finished, and closes its log; closing twice does nothing."""
-        self._end(Event(self._step, self._step, "finish"))
+        self._end(ending(None, self._step))
 
     def __enter__(self) -> Probe:
         return self
@@ -252,14 +249,7 @@ class Probe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.close()
-        elif isinstance(error, KeyboardInterrupt | GeneratorExit):
-            self._end(Event(self._step, self._step, "stop"))
-        else:
-            told = "".join(traceback.format_exception(error))
-            detail = {"type": type(error).__name__, "message": str(error), "traceback": told}
-            self._end(Event(self._step, self._step, "error", detail=detail))
+        self._end(ending(error, self._step))
 
     # ---- recording
 
@@ -315,11 +305,9 @@ class Probe:
     def _end(self, event: Event) -> None:
         if not self.log.writable:
             return
+        self._ended = True
         self._follow()
-        if self._recorder.effective is not None:
-            self._recorder.effective.close()
-        self._recorder.reset()
-        self._recorder.engine.rest()
+        self._recorder.close()
         self._append(event)
         self.log.close()
 
@@ -328,9 +316,3 @@ def _whole(what: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ProbeError(f"{what} must be a whole number from 1, got {value!r}")
     return int(value)
-
-
-def _scaler(scaler: Any) -> Any:
-    if scaler is not None and not (callable(getattr(scaler, "scale", None)) and hasattr(scaler, "is_enabled")):
-        raise ProbeError(f"scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}")
-    return scaler

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from mtlviz.errors import ProbeError
 from mtlviz.probe.effective import Effective
-from mtlviz.probe.engines import Engine
+from mtlviz.probe.engines import Engine, engine_of
+from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.halves import Halves, check_halves
 from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
 from mtlviz.probe.measurement import Measurement, Readings, check_cut
@@ -105,6 +107,13 @@ class Recorder:
                 yield Measure(step, "effective_change", change, self._names[task])
             yield Measure(step, "effective_length", length)
 
+    def close(self) -> None:
+        """Lets go of the optimizer, the module and the step that was begun."""
+        if self.effective is not None:
+            self.effective.close()
+        self.engine.rest()
+        self.reset()
+
     def cost(self) -> float | None:
         """Seconds that the step took on a GPU; None without one."""
         return self._stopwatch.cost()
@@ -136,3 +145,38 @@ class Recorder:
             return np.array([int(n or 0) for n in read_numbers("samples", samples, self._names)])
         rows = 0 if features is None or features.dim() == 0 else len(features)
         return np.array([0 if loss is None else len(loss) if loss.dim() else rows for loss in losses])
+
+
+def recorder_of(
+    shared: nn.Module | Iterable[nn.Parameter],
+    names: Sequence[str],
+    *,
+    layers: str | None,
+    weights: Numbers | None,
+    scaler: Any,
+    accumulate: int,
+    effective: torch.optim.Optimizer | None,
+    noise: bool,
+) -> tuple[Recorder, tuple[str, ...]]:
+    """The recorder of a probe's settings, and the names of the layers that it logs.
+
+    Raises: ProbeError for settings that do not fit.
+    """
+    if scaler is not None and not (callable(getattr(scaler, "scale", None)) and hasattr(scaler, "is_enabled")):
+        raise ProbeError(f"scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}")
+    told = None if weights is None else read_numbers("weights", weights, names)
+    found, module = groups(shared, layers), module_of(shared)
+    layered, holds = tuple(found) != (WHOLE,), accumulate > 1 or effective is not None
+    engine = engine_of(module, found, by=layers or "", holds=holds)
+    recorder = Recorder(
+        engine,
+        names,
+        module=module,
+        weights=told,
+        scaler=scaler,
+        noise=noise,
+        effective=None if effective is None else Effective(effective, engine.parameters),
+        holds=holds,
+        layered=layered,
+    )
+    return recorder, tuple(found) if layered else ()

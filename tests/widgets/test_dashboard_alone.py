@@ -161,7 +161,7 @@ def test_only_a_run_with_a_schedule_shows_a_timeline_and_says_who_has_converged(
 
 @pytest.mark.parametrize("wrong", [7, None, crossing(), object()])
 def test_what_cannot_be_shown_is_named(wrong: object) -> None:
-    with pytest.raises(MtlvizError, match="a Run, a RunLog or the folder of a run; got"):
+    with pytest.raises(MtlvizError, match="a Run, a Probe, a RunLog or the folder of a run; got"):
         mv.dashboard(wrong)
 
 
