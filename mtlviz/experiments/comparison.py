@@ -49,6 +49,12 @@ def compare(
     uses. A Dataset counts by its class, its length and its first, middle and last sample. What cannot be read, such as
     a random crop, is named in a warning: where that changes, say `fresh`.
 
+    **Many machines.** Within `joblib.parallel_config(backend="dask")`, and with a `dask.distributed.Client`, the
+    workers of that cluster train. `folder` must be one that all machines see under the same path. Start workers with
+    one thread each: a worker does one run at a time, with one thread, so that a run gives the same numbers wherever it
+    is trained. Data travel with each run; a function that makes the problem sends none. The run of a worker that dies
+    is done by another one.
+
     Args:
         problem: a Problem, or a function that makes one from a seed, called as `problem(seed=s)`, such as
             `mv.data.digits`. **What a seed varies**: with a Problem the batches, the dropout and the method's own
@@ -67,7 +73,7 @@ def compare(
         folder: where the runs are kept, a run log each. None keeps none, and a killed comparison is lost.
         jobs: processes at once, -1 for one a core, 1 to train in this process. With several, each uses one thread and
             has a copy of the problem, on the GPU too where `device` names one. A `joblib.parallel_config(backend=...)`
-            around the call is respected.
+            around the call is respected; a Dask cluster uses all its workers for any `jobs` but 1.
         progress: a bar of finished runs, and a line about each that failed.
         optimizer, scheduler, batch_size, device, validate_every, layers_every: of each run, as for `mv.train`.
         fresh: train every run anew, also the finished ones.
@@ -81,8 +87,9 @@ def compare(
     Raises:
         WeightingError: for what is no method, or two of one label. ProblemError: for what is no problem, has no
         validation data, does not fit `scale`, or cannot be sent to another process. ValueError: for numbers out of
-        range. RunLogError: for a folder that cannot be written. MtlvizError: for a process that was killed. A run that
-        another comparison is writing is waited for.
+        range. RunLogError: for a folder that cannot be written. MtlvizError: for a process that was killed, or a worker
+        of a cluster that does not see the folder, or has another mtlviz. A run that another comparison is writing is
+        waited for.
     """
     recipe = Recipe(problem, "compare", {} if scale is None else scale)
     options = Options(steps, optimizer, scheduler, batch_size, device, validate_every, layers_every)
