@@ -29,7 +29,8 @@ def pairs() -> pd.DataFrame:
 
 
 def test_a_point_a_pair_by_its_verdict_and_the_biased_product_beside_it() -> None:
-    drawn = go.Figure(mv.figures.conflict_test(pairs()).to_dict())  # validates
+    drawn = mv.figures.conflict_test(pairs())
+    go.Figure(drawn.to_dict())  # validates
     by_name = {trace.name: trace for trace in drawn.data}
     assert list(by_name) == ["conflict", "agreement", "undecided", "same batch, biased"]
     assert list(by_name["agreement"].x) == [0.3]
@@ -43,7 +44,8 @@ def test_the_floor_has_a_point_a_task_in_its_colour() -> None:
     frame = pd.DataFrame(
         {"task": pd.Series(["seg", "depth", "normals"], dtype=TASKS), "norm": 2.0, "signal": 1.0, "noise": 0.75}
     ).assign(low=0.5, high=1.0, count=9, step_first=1, step_last=9)
-    drawn = go.Figure(mv.figures.noise_floor(frame).to_dict())
+    drawn = mv.figures.noise_floor(frame)
+    go.Figure(drawn.to_dict())
     assert [trace.x[0] for trace in drawn.data] == [0.75] * 3
     assert [trace.marker.color for trace in drawn.data] == [mv.figures.theme.colour(t) for t in range(3)]
 
