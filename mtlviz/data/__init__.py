@@ -2,6 +2,7 @@
 
 from mtlviz.data.digits import digits
 from mtlviz.data.listings import listings, listings_table
+from mtlviz.data.planted import planted
 from mtlviz.data.problem import Problem
 from mtlviz.data.proportional import Proportional
 from mtlviz.data.sampler import BatchSampler
@@ -18,6 +19,7 @@ __all__ = [
     "digits",
     "listings",
     "listings_table",
+    "planted",
     "split_of",
     "task_inputs",
     "three_task",

@@ -15,6 +15,7 @@ from mtlviz.figures.pareto_directions import update_directions
 from mtlviz.figures.rate_balance import rate_balance
 from mtlviz.figures.remedies import remedy_changes
 from mtlviz.figures.replay import improvement_share, predicted_changes, weights_side_by_side
+from mtlviz.figures.sources import source_differences
 from mtlviz.figures.three_task import three_task
 from mtlviz.figures.three_task_accuracy import three_task_accuracy, three_task_turns
 from mtlviz.figures.timeline import timeline
@@ -49,6 +50,7 @@ __all__ = [
     "relative_rates",
     "remedy_changes",
     "shares",
+    "source_differences",
     "three_task",
     "three_task_accuracy",
     "three_task_turns",
