@@ -25,7 +25,7 @@ from mtlviz.widgets.progress import Progress
 NAME = (8, 24)  # cells of a task's name: no fewer, no more
 SPARK = (8, 40)  # cells of a curve: no fewer, no more
 ROOMY = 96  # cells from which columns stand further apart
-AROUND = 7  # lines of a view beside the rows of its table
+AROUND = 8  # lines of a view beside the rows of its table
 _BARS = "▁▂▃▄▅▆▇█"
 _STATES = {"running": "blue", "paused": "yellow", "finished": "green", "failed": "red", "interrupted": "red"}
 
@@ -108,7 +108,7 @@ def _note(count: int, rows: slice, left_out: Sequence[str]) -> str:
     first, last, _ = rows.indices(count)
     some = f"Tasks {first + 1} to {last} of {count}. " if last - first < count else ""
     narrow = f" A wider terminal also shows {', '.join(left_out)}." if left_out else ""
-    return f"{some}Means of the last {WINDOW} recorded steps; curves on a logarithmic scale where they can be.{narrow}"
+    return f"{some}Means of the last {WINDOW} recorded steps; curves: the whole run, logarithmic.{narrow}"
 
 
 def sparks(log: RunLog, width: int) -> list[str]:
@@ -170,8 +170,11 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     size = abs(value)
-    if math.isinf(value) or (size != 0 and not 1e-3 <= size < 1e5):
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if size != 0 and not 1e-3 <= size < 1e5:
+        digits, power = f"{value:.0e}".split("e") if not 1e-99 < size < 9e98 else f"{value:.1e}".split("e")
+        return f"{digits}e{int(power)}"
     return f"{value:.0f}" if size >= 100 else f"{value:#.3g}"
 
 

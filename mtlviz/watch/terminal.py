@@ -64,8 +64,7 @@ class Watch:
 
     def _read(self) -> tuple[RunLog, Progress]:
         log = self._run.log()
-        progress = standing.progress(log, self._speedometer)
-        return log.snapshot(), progress
+        return log, standing.progress(log, self._speedometer)
 
     def _view(self, log: RunLog, progress: Progress, console: Console, rows: slice = slice(None)) -> RenderableType:
         width = max(console.width, NARROWEST)
