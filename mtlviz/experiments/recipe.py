@@ -74,8 +74,13 @@ class Recipe:
 def on_trunk(problem: Problem, trunk: nn.Module, *, seed: int) -> Problem:
     """The problem's tasks and data on another trunk, with linear heads that are made anew from `seed`.
 
-    Raises: ProblemError for a trunk that does not fit.
+    Raises: ProblemError for a trunk that does not fit, and for an aligned problem, whose R_i another trunk may not fit.
     """
+    if not problem.model.one_representation:
+        raise ProblemError(
+            "a trunk of another width would lose the alignments of this problem; give a function of seed and width that "
+            "makes the problem and aligns it"
+        )
     return Problem(
         tasks=problem.tasks,
         trunk=trunk,

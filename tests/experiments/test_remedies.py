@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import mtlviz as mv
 from mtlviz.errors import ProblemError, TransferError, WeightingError
 from mtlviz.experiments import label_noise, remedies, svd_weighted, svd_weights
+from mtlviz.experiments.recipe import on_trunk
 from mtlviz.randomness import seeded
 from tests.problems import TASKS, crossing, made_data
 
@@ -187,6 +188,7 @@ def _broken(problem: mv.Problem) -> mv.Problem:
         ),
         (lambda: remedies(crossing(), {"x": "mgdaa"}, **SHORT), WeightingError, "did you mean 'mgda'"),
         (lambda: remedies(7, {"x": "mgda"}, **SHORT), ProblemError, "remedies needs an mtlviz.Problem or a function"),
+        (lambda: on_trunk(crossing().aligned(), nn.Linear(6, 4), seed=0), ProblemError, "would lose the alignments"),
         (lambda: svd_weights(_unequal(0)), ProblemError, "here each task has training rows of its own"),
         (lambda: svd_weights("digits"), ProblemError, "needs an mtlviz.Problem, got str"),
         (lambda: svd_weights(crossing(), rank=4), TransferError, "rank must be from 1 to the number of tasks, 3"),
