@@ -78,8 +78,8 @@ def on_trunk(problem: Problem, trunk: nn.Module, *, seed: int) -> Problem:
     """
     if not problem.model.one_representation:
         raise ProblemError(
-            "a trunk of another width would lose the alignments of this problem; give a function of seed and width that "
-            "makes the problem and aligns it"
+            "a trunk of another width would lose the alignments of this problem; give a function of seed and width "
+            "that makes the problem and aligns it"
         )
     return Problem(
         tasks=problem.tasks,
