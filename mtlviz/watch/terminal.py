@@ -16,7 +16,7 @@ from mtlviz.widgets import standing
 from mtlviz.widgets.progress import ENDED, Progress, Speedometer
 
 REDRAWN = 1.0  # seconds between two views in a terminal
-PRINTED = 5.0  # seconds between two lines where there is none
+PRINTED = 2.0  # seconds between two lines where there is none
 TURNED = 5.0  # seconds until the next tasks are shown, where they are more than the terminal has lines
 NARROWEST = 40  # cells
 

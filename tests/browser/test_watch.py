@@ -141,7 +141,7 @@ def test_a_failed_run_is_told_with_its_traceback_and_nothing_of_it_is_html(open_
             said.get_by_text("traceback", exact=True).click()
             assert "Traceback: planted" in said.inner_text()
             _show(page, "Balance")
-            _until(page, lambda: "<b>sum</b>" in page.locator(".legendtext").all_text_contents(), "the task's name")
+            _until(page, lambda: "<b>s</b>" in page.locator(".legendtext").all_text_contents(), "the task's name")
             _shot(page, "failed")
 
 

@@ -54,7 +54,7 @@ def main(path: str, steps: str, pause: str, *how: str) -> None:
     from mtlviz.runlog import Event, RunLog, Step
     from tests.analysis.runs import made
 
-    info, records = made(int(steps), names=["left", "right", "<b>sum</b>", "same"])
+    info, records = made(int(steps), names=["left", "right", "<b>s</b>", "same"])
     log = RunLog.create(path, info)
     for count, record in enumerate(records):
         log.append(record)
