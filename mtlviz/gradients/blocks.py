@@ -14,14 +14,18 @@ COLUMNS = 1 << 14  # of a piece in float64: 2.6 MB at T=20
 class Block(Protocol):
     """The gradients of T tasks on one layer of P_k parameters, in whatever form; a zero row where there is none."""
 
+    @property
+    def size(self) -> int:
+        """P_k."""
+
     def gramian(self) -> torch.Tensor:
         """(T, T) float64 inner products."""
 
     def rows(self) -> torch.Tensor:
         """(T, P_k), in the dtype of the parameters."""
 
-    def weighted(self, weights: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
-        """Σ_t w_t g_t (P_k,) of weights (T,) float64. exact: summed over the tasks in float64."""
+    def weighted(self, weights: torch.Tensor, *, out: torch.Tensor, exact: bool = False) -> None:
+        """Writes Σ_t w_t g_t of weights (T,) float64 into `out` (P_k,). exact: summed over the tasks in float64."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Rows:
     """The rows g_t themselves: values (T, P_k)."""
 
     values: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """P_k."""
+        return self.values.shape[1]
 
     def gramian(self) -> torch.Tensor:
         """(T, T), a piece of the columns at a time."""
@@ -38,64 +47,70 @@ class Rows:
         """(T, P_k)."""
         return self.values
 
-    def weighted(self, weights: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
-        """(P_k,)."""
+    def weighted(self, weights: torch.Tensor, *, out: torch.Tensor, exact: bool = False) -> None:
+        """wᵀ of the rows."""
         if not exact:
-            return weights.to(self.values.dtype) @ self.values
-        pieces = [weights @ piece.double() for piece in self.values.split(COLUMNS, dim=1)]
-        return torch.cat(pieces).to(self.values.dtype)
+            torch.mv(self.values.T, weights.to(self.values.dtype), out=out)
+            return
+        for into, piece in zip(out.split(COLUMNS), self.values.split(COLUMNS, dim=1), strict=True):
+            into.copy_(weights @ piece.double())
 
 
 @dataclass(frozen=True)
 class Ghost:
     """The factors of the rows of an affine layer: g_t = (D_tᵀ X, and for the bias D_tᵀ 1).
 
-    inputs: X (N, in), a row for each sample and place. cotangents: D (T, N, out). weight, bias: whether these train, in
-    the order in which the layer has them.
+    inputs: X (N, in), a row for each sample and place. cotangents: D (T, N, out). bias: whether there is one.
 
     G += ((XXᵀ + 1) D) · D, summed over (N, out), in float64: no (T, P_k) is ever needed.
     """
 
     inputs: torch.Tensor
     cotangents: torch.Tensor
-    weight: bool = True
     bias: bool = True
+
+    @property
+    def size(self) -> int:
+        """P_k = out (in + 1), or out · in without a bias."""
+        return self.cotangents.shape[2] * (self.inputs.shape[1] + self.bias)
 
     def gramian(self) -> torch.Tensor:
         """(T, T)."""
-        D = self.cotangents.double()
-        K = self._kernel()
-        products = torch.empty_like(D)
-        for d, product in zip(D, products, strict=True):
-            torch.mm(K, d, out=product)
+        D, K = self.cotangents.double(), self._kernel()
+        products = torch.bmm(K.expand(len(D), *K.shape), D)
         return D.flatten(1) @ products.flatten(1).T
 
     def _kernel(self) -> torch.Tensor:
         """XXᵀ + 1 (N, N) in float64."""
-        if not self.weight:
-            return torch.ones(len(self.inputs), len(self.inputs), dtype=torch.float64, device=self.inputs.device)
         X = self.inputs.double()
         return torch.mm(X, X.T).add_(float(self.bias))
 
     def rows(self) -> torch.Tensor:
         """(T, P_k)."""
-        return torch.stack([self._of(d) for d in self.cotangents])
+        rows = self.inputs.new_empty(len(self.cotangents), self.size)
+        for d, row in zip(self.cotangents, rows, strict=True):
+            self._write(d, row)
+        return rows
 
-    def weighted(self, weights: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
-        """(Σ_t w_t D_t)ᵀ X and its sums for the bias, as one (P_k,)."""
+    def weighted(self, weights: torch.Tensor, *, out: torch.Tensor, exact: bool = False) -> None:
+        """(Σ_t w_t D_t)ᵀ X, and its sums for the bias."""
         D = self.cotangents.flatten(1)
         summed = weights @ D.double() if exact else weights.to(D.dtype) @ D
-        return self._of(summed.to(D.dtype).view(self.cotangents.shape[1:]))
+        self._write(summed.to(D.dtype).view(self.cotangents.shape[1:]), out)
 
-    def _of(self, d: torch.Tensor) -> torch.Tensor:
-        parts = [(d.T @ self.inputs).flatten()] if self.weight else []
+    def _write(self, d: torch.Tensor, out: torch.Tensor) -> None:
+        """dᵀ X (out, in) and the sums of d (N, out), side by side."""
+        size = d.shape[1] * self.inputs.shape[1]
+        torch.mm(d.T, self.inputs, out=out[:size].view(d.shape[1], -1))
         if self.bias:
-            parts.append(d.sum(0))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+            torch.sum(d, dim=0, out=out[size:])
 
 
 def gramian_of(rows: torch.Tensor) -> torch.Tensor:
     """(T, T) float64 inner products of rows (T, P), converted a piece at a time."""
+    if rows.shape[1] <= COLUMNS:
+        exact = rows.double()
+        return exact @ exact.T
     gramian = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for piece in rows.split(COLUMNS, dim=1):
         exact = piece.double()

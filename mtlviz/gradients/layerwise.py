@@ -96,14 +96,21 @@ class Layerwise:
         return torch.stack(parts).masked_fill(absent[:, None] | absent, torch.nan)
 
     def measured(
-        self, outputs: Sequence[Output | None], *, retain: bool, own: Sequence[Sequence[nn.Parameter]] | None = None
+        self,
+        outputs: Sequence[Output | None],
+        *,
+        retain: bool,
+        own: Sequence[Sequence[nn.Parameter]] | None = None,
+        whole: bool = False,
     ) -> Products:
         """The blocks of T values, or of a representation with the cotangents of T tasks; zeros for None.
 
         The rows among them are valid until the next call. retain: whether the graph is still needed. own: (T,) further
-        parameters of each task alone.
+        parameters of each task alone. whole: rows for every layer.
         """
         try:
+            if whole:
+                self.tape.calls.clear()
             return self._products(self._ways(outputs), outputs, retain=retain, own=own)
         finally:
             self.tape.clear()
@@ -135,11 +142,15 @@ class Layerwise:
         own: Sequence[Sequence[nn.Parameter]] | None = None,
     ) -> Products:
         size = sum(way.layer.size for way in ways if not way.calls)
-        buffer = self._buffer
-        if buffer is None or buffer.shape != (len(outputs), size):
-            buffer = self._buffer = torch.empty(len(outputs), size, dtype=self.dtype, device=self.device)
         with undisturbed(self.module, self.device):
-            return products(ways, outputs, buffer, retain=retain, own=own)
+            return products(ways, outputs, self.rows(len(outputs), size), retain=retain, own=own)
+
+    def rows(self, T: int, size: int) -> torch.Tensor:
+        """(T, size) to write into; the same memory each time, as far as it is large enough."""
+        buffer = self._buffer
+        if buffer is None or len(buffer) < T or buffer.shape[1] != size:
+            buffer = self._buffer = torch.empty(T, size, dtype=self.dtype, device=self.device)
+        return buffer[:T]
 
 
 def _compiled(module: nn.Module) -> set[nn.Module]:

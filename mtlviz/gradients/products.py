@@ -11,7 +11,7 @@ from torch import nn
 
 from mtlviz.errors import ProblemError
 from mtlviz.gradients.blocks import Block, Rows
-from mtlviz.gradients.ghost import costs, factored, ghost_of, places
+from mtlviz.gradients.ghost import cheaper, factored, ghost_of, places
 from mtlviz.gradients.graph import Graph, beneath
 from mtlviz.gradients.layers import Layer
 from mtlviz.gradients.tape import Call
@@ -50,8 +50,7 @@ def ways_of(layers: Sequence[Layer], calls: Sequence[Call], graph: Graph, T: int
         way = Way(layer, (), layer.size)
         if own and factored(layer) and _stand_for(own, layer, graph):
             N = sum(map(places, own))
-            by_factors, by_rows = costs(layer, N, T, weighted=weighted)
-            if by_factors < by_rows:
+            if cheaper(layer, N, T, weighted=weighted):
                 way = Way(layer, own, N * len(layer.parameters[0]))
         found.append(way)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -11,73 +10,107 @@ from torch import nn
 
 from mtlviz.data.splits import Batch
 from mtlviz.errors import ProblemError
-from mtlviz.models.shared_trunk import Rows, SharedTrunk
+from mtlviz.gradients.blocks import Block, Rows
+from mtlviz.gradients.chain import Passed, chain_of
+from mtlviz.gradients.heads import Headed, Heads
+from mtlviz.gradients.layers import spans_of
+from mtlviz.gradients.layerwise import Layerwise
+from mtlviz.gradients.task_gradients import TaskGradients
+from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.task import Task
 
-
-@dataclass(frozen=True)
-class TaskGradients:
-    """What one batch says about T tasks at the present parameters.
-
-    losses: (T,) 0 where a task is absent. present: (T,) on the host. jacobian: (T, P) of the shared parameters, a zero
-    row where a task is absent; valid until the next batch. heads: the gradient of each present task's own loss, per
-    parameter of its head and of its alignment, where it has one. used: which shared parameters some task reaches.
-    representation: (T, T) float64 Gramian of ∂L_t/∂z, where the engine was asked for it.
-    """
-
-    losses: torch.Tensor
-    present: tuple[bool, ...]
-    jacobian: torch.Tensor
-    heads: Mapping[nn.Parameter, tuple[int, torch.Tensor]]
-    used: tuple[bool, ...]
-    representation: torch.Tensor | None = None
+__all__ = ["SharedGradients", "TaskGradients"]
 
 
 class SharedGradients:
     """Computes `TaskGradients` of a model, its Gramians, and sets `.grad` from weights.
 
     The graph is cut at the shared representation z: one backward through all heads gives ∂L_t/∂z for every task, and
-    one vector-Jacobian product a task carries it through the trunk into a Jacobian that is allocated once.
+    one vector-Jacobian product a task carries it through the trunk: by hand where that is a chain of Linear layers and
+    activations, else by autograd, layer by layer (`Layerwise`). A layer keeps what is cheaper, the tasks' rows of the
+    Jacobian or the factors of these; both give Gramian and weighted gradient, so that there need be no Jacobian.
 
-    representation: also give the Gramian of the gradients of z.
+    representation: also give the Gramian of the gradients of z. jacobian: it will be asked for, so keep it as it is
+    taken.
     """
 
-    def __init__(self, model: SharedTrunk, tasks: Sequence[Task], *, representation: bool = False) -> None:
-        self.model, self.tasks, self.representation = model, tuple(tasks), representation
-        layers = model.layers()
-        self.parameters = [p for layer in layers.values() for p in layer]
-        self.layers = tuple(layers)
-        sizes = [p.numel() for p in self.parameters]
-        self._spans = _spans(sizes)
-        self._layer_spans = _spans([sum(p.numel() for p in layer) for layer in layers.values()])
-        first = self.parameters[0]
+    def __init__(
+        self, model: SharedTrunk, tasks: Sequence[Task], *, representation: bool = False, jacobian: bool = False
+    ) -> None:
+        self.model, self.tasks, self.representation, self._whole = model, tuple(tasks), representation, jacobian
+        self._engine = Layerwise(model.trunk, weighted=True)
+        self.parameters, self.layers = self._engine.parameters, self._engine.layers
         if len({(p.dtype, p.device) for p in self.parameters}) > 1:
             raise ProblemError("the shared parameters must have one dtype and one device")
-        self._jacobian = torch.zeros(len(self.tasks), sum(sizes), dtype=first.dtype, device=first.device)
+        self._layer_spans = list(spans_of(self._engine.parts).values())
+        self._spans = _spans([p.numel() for p in self.parameters])
+        self._heads = Heads(model, [task.name for task in self.tasks])
+        plain = type(model).routed is SharedTrunk.routed and type(model).represent is SharedTrunk.represent
+        self._chain = chain_of(model.trunk, self._engine.parts) if plain else None
+        self._by_hand: tuple[int, int] | None = None  # layers by factors and by rows in the last batch
+
+    @property
+    def name(self) -> str:
+        """What it did with the layers of the last batch."""
+        if self._by_hand is None:
+            return self._engine.name
+        return "by hand ({} ghost, {} rows)".format(*self._by_hand)
 
     def of(self, batch: Batch) -> TaskGradients:
         """Losses and gradients of the tasks that `batch` labels; its tensors are on the model's device.
 
         Raises: ProblemError for a loss that is no scalar, does not fit its head, or reaches no shared parameter.
         """
-        z, rows = self.model.routed(batch.inputs, batch.rows)
+        if self._chain is not None and self._chain.takes(batch.inputs):
+            passed = self._chain.forward(batch.inputs)
+            heads = self._heads(self.tasks, passed.z, batch.rows, batch.targets)
+            return self._made(heads, passed.z, *self._through_chain(passed, heads))
+        with self._engine.tape.running():
+            z, rows = self.model.routed(batch.inputs, batch.rows)
         if not z.requires_grad:
             raise ProblemError("the trunk's output does not depend on its parameters (is it computed under no_grad?)")
-        losses, cotangents, heads = self._through_heads(batch, z, rows)
-        used = [False] * len(self.parameters)
-        for number, row in enumerate(cotangents):
-            remaining = any(later is not None for later in cotangents[number + 1 :])
-            if row is None:
-                self._jacobian[number].zero_()
-            else:
-                heads |= self._through_trunk(number, z, row, remaining, used)
-        present = tuple(row is not None for row in cotangents)
-        of_z = _gramian_of(cotangents, z) if self.representation else None
-        return TaskGradients(losses, present, self._jacobian, heads, tuple(used), of_z)
+        heads = self._heads(self.tasks, z, rows, batch.targets)
+        return self._made(heads, z, *self._through_trunk(z, heads))
+
+    def _made(self, heads: Headed, z: torch.Tensor, blocks: Sequence[Block], used: tuple[bool, ...]) -> TaskGradients:
+        present = tuple(row is not None for row in heads.cotangents)
+        shared: torch.Tensor | Sequence[Block] = blocks
+        if not any(present):
+            shared = torch.zeros(len(present), self._spans[-1].stop, dtype=self._engine.dtype, device=z.device)
+        elif all(present) and all(isinstance(block, Rows) for block in blocks):
+            shared = self._engine.rows(len(present), self._spans[-1].stop)  # where the blocks are, side by side
+        of_z = _gramian_of(heads.cotangents, z) if self.representation else None
+        return TaskGradients(heads.losses, present, shared, heads.grads, used, of_z)
+
+    def _through_chain(self, passed: Passed, heads: Headed) -> tuple[Sequence[Block], tuple[bool, ...]]:
+        """Blocks of the tasks that are present, and which parameters they reach."""
+        assert self._chain is not None
+        there = [row for row in heads.cotangents if row is not None]
+        if not there:
+            return (), (False,) * len(self.parameters)
+        ghosts = self._chain.ghosts(passed.z.shape[0], len(there), whole=self._whole)
+        self._by_hand = sum(ghosts), len(ghosts) - sum(ghosts)
+        size = sum(layer.size for layer, ghost in zip(self._engine.parts, ghosts, strict=True) if not ghost)
+        D = torch.stack(there) if heads.together is None else heads.together
+        blocks = self._chain.blocks(passed, D, ghosts, self._engine.rows(len(there), size))
+        return blocks, (True,) * len(self.parameters)
+
+    def _through_trunk(self, z: torch.Tensor, heads: Headed) -> tuple[Sequence[Block], tuple[bool, ...]]:
+        """Blocks of the tasks that are present, and which parameters they reach; adds the gradients of alignments."""
+        self._by_hand = None
+        there = [(t, row) for t, row in enumerate(heads.cotangents) if row is not None]
+        if not there:
+            self._engine.tape.clear()
+            return (), (False,) * len(self.parameters)
+        own = [self.model.alignment_parameters(self.tasks[t].name) for t, _ in there]
+        found = self._engine.measured([(z, row) for _, row in there], retain=False, own=own, whole=self._whole)
+        for (t, _), grads in zip(there, found.own, strict=True):
+            heads.grads.update((parameter, (t, grad)) for parameter, grad in grads.items())
+        return found.blocks, found.used
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """The losses (T,) of the batch at the present parameters, NaN where a task is absent; no gradients."""
-        losses = torch.full((len(self.tasks),), torch.nan, dtype=self._jacobian.dtype, device=self._jacobian.device)
+        losses = torch.full((len(self.tasks),), torch.nan, dtype=self._engine.dtype, device=self._engine.device)
         with torch.no_grad():
             z, rows = self.model.routed(batch.inputs, batch.rows)
             for number, task in enumerate(self.tasks):
@@ -86,69 +119,9 @@ class SharedGradients:
                     losses[number] = task.value(output, batch.targets[task.name])
         return losses
 
-    def _through_heads(
-        self, batch: Batch, z: torch.Tensor, rows: Rows
-    ) -> tuple[torch.Tensor, list[torch.Tensor | None], dict[nn.Parameter, tuple[int, torch.Tensor]]]:
-        leaves: dict[int, torch.Tensor] = {}
-        losses = torch.zeros(len(self.tasks), dtype=z.dtype, device=z.device)
-        values: list[torch.Tensor] = []
-        for number, task in enumerate(self.tasks):
-            if task.name not in rows:
-                continue
-            leaf = z.detach()[rows[task.name]].requires_grad_()
-            loss = task.value(self.model.output(task.name, leaf), batch.targets[task.name])
-            if not loss.requires_grad:
-                raise ProblemError(f"task {task.name!r}: its loss depends on nothing that trains; was it detached?")
-            leaves[number] = leaf
-            values.append(loss)
-            losses[number] = loss.detach()
-        cotangents: list[torch.Tensor | None] = [None] * len(self.tasks)
-        if not leaves:
-            return losses, cotangents, {}
-        heads = [(n, p) for n in leaves for p in self.model.head_parameters(self.tasks[n].name)]
-        wanted = [*leaves.values(), *(p for _, p in heads)]
-        grads = torch.autograd.grad(torch.stack(values).sum(), wanted, allow_unused=True)
-        for (number, leaf), grad in zip(leaves.items(), grads, strict=False):
-            name = self.tasks[number].name
-            cotangents[number] = self._cotangent(name, rows[name], z, leaf, grad)
-        of_heads = zip(heads, grads[len(leaves) :], strict=True)
-        return losses, cotangents, {p: (n, grad) for (n, p), grad in of_heads if grad is not None}
-
-    def _cotangent(
-        self, task: str, rows: torch.Tensor | slice, z: torch.Tensor, leaf: torch.Tensor, grad: torch.Tensor | None
-    ) -> torch.Tensor:
-        if grad is None:
-            raise ProblemError(
-                f"task {task!r}: its loss reaches no shared parameter; its head must use the trunk's output"
-            )
-        if leaf.shape == z.shape and isinstance(rows, slice):
-            return grad
-        whole = torch.zeros_like(z)
-        whole[rows] = grad
-        return whole
-
-    def _through_trunk(
-        self, number: int, z: torch.Tensor, cotangent: torch.Tensor, retain: bool, used: list[bool]
-    ) -> dict[nn.Parameter, tuple[int, torch.Tensor]]:
-        """Fills a row of the Jacobian; the gradients of the task's own parameters that its rows passed on the way."""
-        own = self.model.alignment_parameters(self.tasks[number].name)
-        wanted = [*self.parameters, *own]
-        grads = torch.autograd.grad(z, wanted, cotangent, retain_graph=retain, allow_unused=True)
-        row = self._jacobian[number]
-        for k, (span, grad) in enumerate(zip(self._spans, grads, strict=False)):
-            if grad is None:
-                row[span].zero_()
-            else:
-                used[k] = True
-                row[span].view(grad.shape).copy_(grad)
-        return {
-            p: (number, grad) for p, grad in zip(own, grads[len(self.parameters) :], strict=True) if grad is not None
-        }
-
     def layer_gramians(self, gradients: TaskGradients) -> torch.Tensor:
         """(K, T, T) float64 Gramians of the K layers; their sum is the Gramian of the trunk."""
-        blocks = [gradients.jacobian[:, span].double() for span in self._layer_spans]
-        return torch.stack([block @ block.T for block in blocks])
+        return gradients.gramians(self._layer_spans)
 
     def layer_spans(self) -> dict[str, slice]:
         """Each layer's columns of the Jacobian."""
@@ -178,18 +151,15 @@ class SharedGradients:
     ) -> None:
         """Sets `.grad`: Jᵀw on the shared parameters; on the heads that of Σ L_t ("sum") or Σ w_t L_t ("weighted").
 
-        weights: (T,) float64. direction: (P,) in place of Jᵀw. exact: sum Jᵀw in float64, layer by layer. A parameter
+        weights: (T,) float64. direction: (P,) in place of Jᵀw. exact: sum Jᵀw in float64. A parameter
         that no present task reaches gets None, as after `backward()`.
         """
-        if direction is None and exact:
-            blocks = [weights @ gradients.jacobian[:, span].double() for span in self._layer_spans]
-            direction = torch.cat(blocks).to(gradients.jacobian.dtype)
-        elif direction is None:
-            direction = weights.to(gradients.jacobian.dtype) @ gradients.jacobian
+        if direction is None:
+            direction = gradients.weighted(weights, exact=exact)
         for parameter, span, used in zip(self.parameters, self._spans, gradients.used, strict=True):
             parameter.grad = direction[span].view_as(parameter) if used else None
-        for task in self.tasks:
-            for parameter in (*self.model.head_parameters(task.name), *self.model.alignment_parameters(task.name)):
+        for number, task in enumerate(self.tasks):
+            for parameter in (*self._heads.own(number), *self.model.alignment_parameters(task.name)):
                 parameter.grad = None
         for parameter, (number, grad) in gradients.heads.items():
             parameter.grad = grad if heads == "sum" else grad * weights[number].to(grad.dtype)

@@ -41,7 +41,7 @@ class FurtherBatches:
                 sampler.set_shares(1, self._shares)
             self._samplers.append(sampler)
         if self._engine is None:
-            self._engine = SharedGradients(self._model, self._problem.tasks)
+            self._engine = SharedGradients(self._model, self._problem.tasks, jacobian=True)
         sampler, device = self._samplers[self._drawn], self._engine.parameters[0].device
         self._drawn += 1
         with seeded(derived_seed(self._seed, step, self._drawn), device):

@@ -51,7 +51,8 @@ class Updater:
         self.model, self.weighting, self.device, self.seed = model, weighting, device, seed
         self.optimizer, self.scheduler, self.layers_every = optimizer, scheduler, layers_every
         needs = weighting.needs if isinstance(weighting, Method) else frozenset()
-        self.gradients = SharedGradients(model, problem.tasks, representation="representation" in needs)
+        asked = {name: name in needs for name in ("representation", "jacobian")}
+        self.gradients = SharedGradients(model, problem.tasks, **asked)
         self.affinity_every, self._lookahead = affinity_every, Lookahead(self.gradients, device)
         self._observes = "losses_after" in needs
         self._names = tuple(task.name for task in problem.tasks)

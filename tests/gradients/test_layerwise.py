@@ -159,7 +159,7 @@ def plain(losses: list[torch.Tensor], layers: tuple[Layer, ...]) -> torch.Tensor
 
 
 def force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlviz.gradients.products.costs", lambda *_, **__: (0.0, 1.0))
+    monkeypatch.setattr("mtlviz.gradients.ghost.costs", lambda *_, **__: (0.0, 1.0))
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,10 +187,10 @@ def test_blocks_are_those_of_a_plain_loop(
         part = J[:, span].double()
         scale = float(part.square().sum()) + 1e-12
         torch.testing.assert_close(gramian / scale, part @ part.T / scale, rtol=rtol, atol=atol)
+        out = torch.empty_like(J[0, span])
         for exact in (True, False):
-            torch.testing.assert_close(
-                block.weighted(weights, exact=exact).double(), weights @ part, rtol=rtol, atol=10 * atol
-            )
+            block.weighted(weights, out=out, exact=exact)
+            torch.testing.assert_close(out.double(), weights @ part, rtol=rtol, atol=10 * atol)
     assert found.used == tuple(any(column) for column in zip(*reached(losses, engine), strict=True))
 
 
@@ -245,10 +245,10 @@ def test_the_rule_takes_factors_for_wide_layers_and_rows_for_narrow_ones() -> No
 
 def test_the_cost_by_hand() -> None:
     layer = layers_of(nn.Linear(5, 3))[0]
-    N, T = 4, 2
-    assert ghost.costs(layer, N, T, weighted=False) == (2 * (16 * 5 + 2 * 16 * 3 + 4 * 4 * 3), 2 * 4 * 15 + 2 * 4 * 15)
-    weighted = ghost.costs(layer, N, T, weighted=True)
-    assert weighted == (ghost.costs(layer, N, T, weighted=False)[0] + 4 * 15, 2 * 4 * 15 + 2 * 4 * 15 + 2 * 15)
+    by_factors, by_rows = ghost.costs(layer, 4, 2, weighted=False)
+    assert by_factors == 3 * (16 * 5 + 2 * 16 * 3) + 6 * 4 * 4 * 3  # XXᵀ, times D, products
+    assert by_rows == 2 * 4 * 15 + 6 * 4 * 15
+    assert ghost.costs(layer, 4, 2, weighted=True) == (by_factors + 4 * 15, by_rows + 2 * 15)
 
 
 def test_factors_are_more_accurate_than_rows_in_float32() -> None:

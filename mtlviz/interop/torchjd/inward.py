@@ -133,7 +133,7 @@ class _Adapted(Aggregator, abstract=True):
                 f"{self.name} keeps a state per task and needs {_ALL}; or use a weighting of mtlviz, which keeps the "
                 "state of a task that is away"
             )
-        return torch.from_numpy(np.flatnonzero(view.present)).to(view.gradients.jacobian.device)
+        return torch.from_numpy(np.flatnonzero(view.present)).to(view.gradients.losses.device)
 
     def _spread(self, view: StepView, weights: torch.Tensor) -> np.ndarray:
         whole = np.zeros(len(view.present))
