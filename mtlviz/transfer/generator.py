@@ -243,6 +243,9 @@ def _rotation(features: int, seed: int, number: int) -> Floats:
 
 
 def _angle(a: Floats, b: Floats) -> float:
-    """The angle of two vectors, from 0 to π; π/2 where one is 0."""
-    lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    return math.acos(float(np.clip(a @ b / lengths, -1.0, 1.0))) if lengths > 0 else math.pi / 2
+    """The angle of two vectors, from 0 to π; π/2 where one is 0. Kahan's form, which is exact for small angles too."""
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    if min(lengths) == 0:
+        return math.pi / 2
+    a, b = a / lengths[0], b / lengths[1]
+    return 2.0 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b)))

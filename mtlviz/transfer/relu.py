@@ -15,6 +15,7 @@ from mtlviz.transfer.moments import Samples, all_sampled, checked_weights
 STARTS = 3
 MOST = 200  # steps of a search
 TOLERANCE = 1e-10
+_IDENTITY = 1e-12  # of the trace
 _DAMPING, _EASIER, _HARDER, _STUCK = 1e-3, 0.3, 4.0, 1e12
 
 
@@ -71,9 +72,12 @@ def _loss(direction: Floats, samples: Sequence[Samples], weights: Sequence[float
 
 
 def _system(direction: Floats, samples: Sequence[Samples], weights: Sequence[float]) -> tuple[Floats, Floats]:
-    """JᵀJ (d, d) and Jᵀ residual (d,) of the loss with the best heads (Kaufman's variable projection)."""
+    """JᵀJ (d, d) and Jᵀ residual (d,) of the loss with the best heads (Kaufman's variable projection).
+
+    A little of the identity keeps JᵀJ from being singular where inputs are.
+    """
     size = len(direction)
-    square, right = np.zeros((size, size)), np.zeros(size)
+    square, right, trace = np.zeros((size, size)), np.zeros(size), 0.0
     for (x, y), weight in zip(samples, weights, strict=True):
         reached = x @ direction
         on = reached > 0
@@ -82,10 +86,11 @@ def _system(direction: Floats, samples: Sequence[Samples], weights: Sequence[flo
         mixed, power = x.T @ units, float(units @ units)
         factor = weight * head**2
         square += factor * (x.T @ x)
+        trace += factor * float(np.sum(x**2))
         if power > 0:
             square -= factor / power * np.outer(mixed, mixed)
         right += weight * head * (x.T @ (y - head * units))
-    return square, right
+    return square + _IDENTITY * trace * np.eye(size), right
 
 
 def _searched(start: Floats, samples: Sequence[Samples], weights: Sequence[float]) -> tuple[float, Floats, int, bool]:
@@ -95,9 +100,10 @@ def _searched(start: Floats, samples: Sequence[Samples], weights: Sequence[float
     now, damping = _loss(direction, samples, weights), _DAMPING
     for rounds in range(MOST):
         square, right = _system(direction, samples, weights)
-        scale = np.diag(square) + 1e-12 * np.trace(square) + np.finfo(np.float64).tiny
+        if not right.any():  # no unit is on, or no head reads it: nothing says where to go
+            return now, direction, rounds, True
         while damping < _STUCK:
-            moved = direction + np.linalg.solve(square + damping * np.diag(scale), right)
+            moved = direction + np.linalg.solve(square + damping * np.diag(np.diag(square)), right)
             moved /= np.linalg.norm(moved)
             after = _loss(moved, samples, weights)
             if after < now:

@@ -71,8 +71,8 @@ def _curve(first: Moments, second: Moments) -> tuple[_Curve, Floats]:
 
 def _usual(first: Moments, second: Moments) -> float:
     """The ratio of the heads that bring a direction of the usual length to the size of the labels."""
-    sizes = [task.power / np.trace(task.second) if task.power > 0 else 0.0 for task in (first, second)]
-    return float(np.sqrt(sizes[1] / sizes[0])) if min(sizes) > 0 else 1.0
+    powers, traces = (first.power, second.power), (float(np.trace(first.second)), float(np.trace(second.second)))
+    return float(np.sqrt(powers[1] / powers[0] * traces[0] / traces[1])) if min(*powers, *traces) > 0 else 1.0
 
 
 def _points(curve: _Curve, ratios: Floats) -> Floats:
