@@ -158,7 +158,10 @@ class Probe:
 
     @property
     def measured_overhead(self) -> float:
-        """Time spent in the probe ÷ time between its calls, over all calls so far; NaN before the second."""
+        """Time spent in the probe ÷ time between its calls, over all calls so far; NaN before the second.
+
+        Watching the forward pass of a recorded step (some microseconds a layer) is not seen by it.
+        """
         return self._pace.overhead
 
     def __repr__(self) -> str:
