@@ -138,7 +138,11 @@ def _answer(values: pd.DataFrame, tasks: list[str], widths: NDArray[Any], *, rel
     chosen = int(together.mean(axis=0).argmax())
     total, last = int(widths[best].sum()), len(widths) - 1
     holds = bool(widths[chosen] < total)
-    turns = chosen == last or (best == 0).any() if holds else chosen == 0 or (best == last).any()
+    narrower = widths[0] > 1  # there is nothing below 1
+    if holds:
+        turns = chosen == last or (narrower and (best == 0).any())
+    else:
+        turns = (narrower and chosen == 0) or (best == last).any()
     told = ", ".join(f"{task} {widths[place]}" for task, place in zip(tasks, best, strict=True))
     return {"together": int(widths[chosen]), "alone": total, "widths": told, "holds": holds, "settled": not turns}
 

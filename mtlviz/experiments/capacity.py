@@ -53,7 +53,8 @@ def capacity(
         widths: of the shared representation or of whatever the function takes for it, whole numbers from 1.
         seeds: how many (0, 1, ...), or which.
         trunk: for a Problem, a function of a width that makes its trunk, as `lambda width: nn.Linear(10, width)`; what
-            it draws from torch's random numbers begins with the seed. Linear heads are made anew, of `outputs`.
+            it draws from torch's random numbers begins with the seed. Linear heads are made anew, of `outputs`; an
+            alignment of the Problem is not kept.
         weighting: of all tasks together, as `mv.train` takes it.
         select: which validation counts, as for `compare`.
         steps, optimizer, scheduler, batch_size, device, validate_every: of each run, as for `mv.train`.

@@ -64,14 +64,17 @@ def test_a_rule_that_a_wider_grid_could_turn_is_not_settled() -> None:
     low, high = [[9.0, 1, 1, 1]], [[1.0, 1, 1, 9]]
     alone_low = {("alone", "a"): low, ("alone", "b"): low}  # the sum is 2, and could be less
     alone_high = {("alone", "a"): high, ("alone", "b"): high}  # the sum is 16, and could be more
-    for alone, together, holds, settled in (
-        (alone_low, high, False, True),  # 8 ≥ 2
-        (alone_low, low, True, False),  # 1 < 2
-        (alone_high, high, True, False),  # 8 < 16
-        (alone_high, low, True, True),  # 1 < 16
+    for alone, together, holds, settled, from_two in (
+        (alone_low, high, False, True, True),  # 8 ≥ 2
+        (alone_low, low, True, True, False),  # 1 < 2, and there is nothing below 1; 2 < 4 could be 2 < 2
+        (alone_high, high, True, False, False),  # 8 < 16
+        (alone_high, low, True, True, True),  # 1 < 16
     ):
-        row = rule(_runs(alone | {("together", "a"): together, ("together", "b"): together})).iloc[0]
+        runs = _runs(alone | {("together", "a"): together, ("together", "b"): together})
+        row = rule(runs).iloc[0]
         assert (row["holds"], row["settled"], row["share"]) == (holds, settled, float(holds))
+        row = rule(runs.assign(width=2 * runs["width"])).iloc[0]
+        assert (row["holds"], row["settled"]) == (holds, from_two)
 
 
 def test_of_equal_widths_the_narrowest_is_the_best() -> None:
