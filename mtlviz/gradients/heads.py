@@ -51,19 +51,20 @@ class Heads:
         Raises: ProblemError for a loss that is no scalar, does not fit its head, or depends on nothing it should.
         """
         z = z.detach()
-        losses = torch.zeros(len(tasks), dtype=z.dtype, device=z.device)
-        cotangents: list[torch.Tensor | None] = [None] * len(tasks)
-        found = Headed(losses, cotangents, {})
+        each = [z.new_zeros(())] * len(tasks)  # losses
+        found = Headed(each[0], [None] * len(tasks), {})
         alone = [t for t, task in enumerate(tasks) if task.name in rows]
         for numbers in stacks(self.heads, tasks, z, rows, targets):
             of_some, some = self._stacked(numbers, tasks, z, rows, targets, found)
             if len(numbers) == len(tasks):
                 return found._replace(losses=of_some, together=some)
-            losses[numbers] = of_some
+            for t, loss in zip(numbers, of_some.unbind(), strict=True):
+                each[t] = loss
             alone = [t for t in alone if t not in numbers]
         if alone:
-            self._alone(alone, tasks, z, rows, targets, found)
-        return found
+            for t, loss in zip(alone, self._alone(alone, tasks, z, rows, targets, found), strict=True):
+                each[t] = loss.detach().to(z.dtype)
+        return found._replace(losses=torch.stack(each))
 
     def _stacked(
         self,
@@ -99,8 +100,8 @@ class Heads:
         rows: Rows,
         targets: Mapping[str, torch.Tensor],
         found: Headed,
-    ) -> None:
-        """Adds what other heads say to `found`."""
+    ) -> list[torch.Tensor]:
+        """Adds what other heads say to `found`, but for the losses: these."""
         leaves, values = [], []
         for t in numbers:
             task = tasks[t]
@@ -110,14 +111,13 @@ class Heads:
                 raise ProblemError(f"task {task.name!r}: its loss depends on nothing that trains; was it detached?")
             leaves.append(leaf)
             values.append(loss)
-        every = torch.stack(values)
         own = [(t, p) for t in numbers for p in self.own(t)]
-        grads = torch.autograd.grad(every.sum(), [*leaves, *(p for _, p in own)], allow_unused=True)
-        found.losses[numbers] = every.detach()
+        grads = torch.autograd.grad(torch.stack(values).sum(), [*leaves, *(p for _, p in own)], allow_unused=True)
         for t, leaf, grad in zip(numbers, leaves, grads, strict=False):
             found.cotangents[t] = _cotangent(tasks[t].name, rows[tasks[t].name], z, leaf, grad)
         of_heads = zip(own, grads[len(leaves) :], strict=True)
         found.grads.update({p: (t, grad) for (t, p), grad in of_heads if grad is not None})
+        return values
 
 
 def _cotangent(

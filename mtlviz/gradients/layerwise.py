@@ -92,8 +92,11 @@ class Layerwise:
             ]
         finally:
             self.tape.clear()
-        absent = torch.tensor([loss is None for loss in losses], device=self.device)
-        return torch.stack(parts).masked_fill(absent[:, None] | absent, torch.nan)
+        cube = torch.stack(parts)
+        for t, loss in enumerate(losses):
+            if loss is None:
+                cube[:, t, :] = cube[:, :, t] = torch.nan
+        return cube
 
     def measured(
         self,

@@ -75,4 +75,5 @@ class TaskGradients:
 
     def _places(self, device: torch.device) -> torch.Tensor:
         """(n,) numbers of the tasks that are present."""
-        return torch.tensor([t for t, there in enumerate(self.present) if there], device=device)
+        places = torch.tensor([t for t, there in enumerate(self.present) if there])
+        return places.to(device, non_blocking=True)  # so that the host need not wait

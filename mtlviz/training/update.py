@@ -195,7 +195,7 @@ class Updater:
         cancels: the weighted gradients nearly cancel, so that their sum needs float64.
         """
         heads = self.weighting.heads if isinstance(self.weighting, Method) else "weighted"
-        weights = torch.from_numpy(combined.weights).to(self.device)
+        weights = torch.from_numpy(combined.weights).to(self.device, non_blocking=True)
         self.gradients.set_grad(gradients, weights, heads=heads, direction=combined.direction, exact=cancels)
         groups = self.optimizer.param_groups
         rates = [group["lr"] for group in groups]
