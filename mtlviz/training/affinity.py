@@ -57,10 +57,11 @@ class Lookahead:
         after = torch.full((T, T), torch.nan, dtype=torch.float64, device=self._device)
         parameters = [parameter.detach().clone() for parameter in engine.parameters]
         buffers = all_buffers(engine.model)
+        alone = torch.eye(T, dtype=torch.float64, device=self._device)
         try:
             for source in np.flatnonzero(gradients.present):
                 restore_all_buffers(engine.model, self._buffers)
-                engine.move(gradients.jacobian[source], rates)
+                engine.move(gradients.weighted(alone[source]), rates)  # a formed Jacobian would round otherwise
                 after[source] = self._losses(batch, int(source))
                 self._put_back(parameters)
         finally:
