@@ -36,7 +36,7 @@ class Probe:
 
     On every `every`-th step it takes each task's gradient of the shared parameters by a backward pass of its own over
     the graph that is there, and logs losses, Gramian (whole and by layer), weights and learning rate; a step in
-    between costs about a microsecond. It never writes to `.grad`, parameters, optimizer or graph; buffers that a
+    between costs a few microseconds. It never writes to `.grad`, parameters, optimizer or graph; buffers that a
     checkpointed part counts again, random states and autocast are as before. Hooks that you registered on tensors or
     modules do run in its passes as in yours. Before a recorded step it watches the module's forward passes: evaluate
     under torch.no_grad(), or what passes there in between is kept until that step.
@@ -44,7 +44,7 @@ class Probe:
     What the loop may use: AMP (give `scaler=`), accumulation (`accumulate=`), `torch.compile`, checkpointing with
     use_reentrant=False (reentrant is refused), tied and frozen parameters, tasks that are absent (None, or left out of
     the mapping) or touch part of the layers. A loss or gradient that is not finite is NaN in the log, with a measure
-    "nonfinite" of the task; the probe never ends a run.
+    "nonfinite" of the task, and ends nothing; a full disk is a warning. What cannot be measured raises ProbeError.
 
     tasks: names, or `mv.Task`s, which bring their metric. metrics, directions: one for all, or by task: a name of
         `mv.metrics.METRICS` or your own, "validation" unless given; "max" or "min", "max" where nothing says more.
@@ -52,8 +52,8 @@ class Probe:
     log: the run's folder; None keeps it in memory. `probe.log` is the live `RunLog`. overwrite: replace a run there.
     every: steps from one recorded step to the next, the first one recorded; 10 unless given.
     budget: e.g. 0.1: keep `measured_overhead` below it by a spacing that follows what a recorded step takes; `every`
-        is then the least spacing (1 unless given). Changes are events "every". Time between two calls counts as the
-        loop's, whatever it does there.
+        is then the least spacing (1 unless given). Changes are events "every". A step that takes longer than those
+        before it may lead a little beyond. Time between two calls counts as the loop's, whatever it does there.
     layers: "layers" (by the module that owns a parameter), "blocks" (by the parts that the module is built of),
         "tensors" or "whole" (no layers). An iterable has none: "whole" unless you say "tensors".
     weights: (T,) weights of the losses in your sum, in the order of the tasks or by task. The probe cannot see what
