@@ -45,10 +45,10 @@ class ThreeTaskControls(ipywidgets.VBox):
             "480px",
         )
         self.look = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px", flex="1 1 320px"))
-        self.boundary = _slider("Boundary of task 1 °", ANGLES, 1.0, "330px", "128px")
-        self.shared_boundary = _slider("of tasks 2 and 3 °", ANGLES, 1.0, "320px", "118px")
-        self.noise = _slider("Wrong labels", NOISE, 0.05, "260px", "84px")
-        self.sample = _slider("Sample shown", (0, max(seeds - 1, sample)), 1, "270px", "94px")
+        self.boundary = _slider("Boundary of task 1 °", ANGLES, 1.0, "350px", "144px", ".0f")
+        self.shared_boundary = _slider("of tasks 2 and 3 °", ANGLES, 1.0, "335px", "128px", ".0f")
+        self.noise = _slider("Wrong labels", NOISE, 0.05, "280px", "96px")
+        self.sample = _slider("Sample shown", (0, max(seeds - 1, sample)), 1, "290px", "106px")
         self.reset = ipywidgets.Button(
             description="Start over",
             icon="undo",
@@ -58,7 +58,7 @@ class ThreeTaskControls(ipywidgets.VBox):
         self.samples = tuple(_slider("Points", POINTS, 1, "230px", "46px") for _ in TASKS)
         self.along = tuple(_slider("Along", SPREADS, 0.1, "230px", "42px") for _ in TASKS)
         self.across = tuple(_slider("Across", SPREADS, 0.1, "230px", "48px") for _ in TASKS)
-        self.turn = tuple(_slider("Turned °", TURNS, 5.0, "240px", "58px") for _ in TASKS)
+        self.turn = tuple(_slider("Turned °", TURNS, 5.0, "240px", "60px", ".0f") for _ in TASKS)
         super().__init__(self._rows())
         self.take(picture, sample)
         self.silent = False
@@ -154,9 +154,9 @@ class ThreeTaskControls(ipywidgets.VBox):
         self._changed(None)
 
 
-def _slider(name: str, limits: tuple[float, float], step: float, width: str, label: str) -> Any:
+def _slider(name: str, limits: tuple[float, float], step: float, width: str, label: str, readout: str = ".2f") -> Any:
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    shown = {} if isinstance(step, int) else {"readout_format": ".3g"}
+    shown = {} if isinstance(step, int) else {"readout_format": readout}
     return kind(min=limits[0], max=limits[1], step=step, description=name, **shown, **sized(width, label))
 
 

@@ -24,8 +24,9 @@ from mtlviz.widgets.three_task_controls import ThreeTaskControls, Wish
 from mtlviz.widgets.three_task_presets import SETTINGS, Setting, setting_of
 
 HEIGHT, BESIDE = 600, 300  # pixels of the plane, and of each figure beside it
-RANGES = ((-9.5, 9.5), (-7.0, 7.0))  # of the plane; it stays where it is while a cloud is dragged
+RANGES = ((-10.0, 10.0), (-7.5, 7.5))  # of the plane; it stays where it is while a cloud is dragged
 SAMPLE = 14  # of the usual picture: alone task 1 is far off, task 2 pulls it back, and task 3 too far
+LATER = 0.5  # seconds between two redraws of the turns while a cloud is dragged
 THREAD = "mtlviz three-task lab"
 
 
@@ -56,12 +57,13 @@ class ThreeTaskLab(Lab[Wish]):
         self.accuracy, self.turns = FigureView(height=BESIDE), FigureView(height=BESIDE)
         self.status = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 8px"))
         self._frame = pd.DataFrame()
-        self._took = 0.0
+        self._took = self._completed_at = 0.0
+        self._completed: Wish | None = None  # whose turns are drawn too
         self._missing = [0] * len(TASKS)  # samples of each task that hold one class only
         beside = ipywidgets.VBox([self.accuracy, self.turns], layout=ipywidgets.Layout(min_width="0"))
         grid = ipywidgets.GridBox([self.plane, beside], layout=ipywidgets.Layout(**GRID))
         views = (self.plane, self.accuracy, self.turns)
-        super().__init__([self.controls], [grid, self.status], views=views, followed=3)
+        super().__init__([self.controls], [grid, self.status], views=views, followed=2)
         self.plane.on_moved(lambda cloud, x1, x2, ticket: self.controls.move(cloud, (x1, x2), ticket))
         self._begin(self.controls.wish(), THREAD)
 
@@ -93,30 +95,45 @@ class ThreeTaskLab(Lab[Wish]):
         self._want(self.controls.wish(ticket))
 
     def _draw(self, wish: Wish) -> bool:
+        """Computes, and draws the plane and the accuracies."""
         began, picture = time.perf_counter(), wish.picture
-        self._frame, turns = picture.accuracy(self._seeds), picture.turns(self._seeds)
+        self._frame = picture.accuracy(self._seeds)
         points, boundaries = picture.points(wish.sample), picture.boundaries(wish.sample)
         self._took = 1000 * (time.perf_counter() - began)
-        self._missing = [
-            self._seeds - int(((turns["trained"] == "alone") & (turns["task"] == name)).sum()) for name in TASKS
-        ]
         plane = figures.three_task(points, boundaries, ranges=RANGES, height=HEIGHT)
         handles = [list(cloud.centre) for cloud in picture.clouds]
         meta = {"handles": {"points": handles, "labels": [name[-1] for name in TASKS], "noun": "cloud of task"}}
         self._show(self.plane, plane, wish, meta)
         limits = _limits(self._frame)
         self._show(self.accuracy, figures.three_task_accuracy(self._frame, limits=limits, height=BESIDE), wish)
-        widest = 180 if (turns.loc[turns["task"] == TASKS[0], "turn"].abs() > 90).any() else 90
-        drawn = figures.three_task_turns(turns, other=picture.offset, limits=(-widest, widest), height=BESIDE)
-        self._show(self.turns, drawn, wish)
         return True
+
+    def _finish(self, wish: Wish, fresh: bool) -> bool:
+        """Draws the turns, unless the mouse goes on and they were drawn a moment ago; False then."""
+        now = time.monotonic()
+        if fresh and wish.ticket is not None and now - self._completed_at < LATER:
+            return False
+        if wish is not self._completed and self._error is None:
+            self._draw_turns(wish)
+            self._completed, self._completed_at = wish, now
+        self._say()
+        return True
+
+    def _draw_turns(self, wish: Wish) -> None:
+        turns = wish.picture.turns(self._seeds)
+        alone = turns.loc[turns["trained"] == "alone", "task"]
+        self._missing = [self._seeds - int((alone == name).sum()) for name in TASKS]
+        widest = 180 if (turns.loc[turns["task"] == TASKS[0], "turn"].abs() > 90).any() else 90
+        limits = (-widest, widest)
+        drawn = figures.three_task_turns(turns, other=wish.picture.offset, limits=limits, height=BESIDE)
+        self._show(self.turns, drawn, wish)
 
     def _show(self, view: FigureView, figure: go.Figure, wish: Wish, more: Mapping[str, Any] | None = None) -> None:
         answers = {} if wish.ticket is None else {"answers": wish.ticket}
         figure.layout.meta = dict(figure.layout.meta) | dict(more or {}) | answers
         view.show(figure)
 
-    def _finish(self, wish: Wish, fresh: bool) -> bool:
+    def _say(self) -> None:
         said = [f"6 fits to each of {self._seeds} samples, and their accuracies: {milliseconds(self._took)}"]
         said += [follows(self.waits)] if self.waits else []
         said += [
@@ -125,7 +142,6 @@ class ThreeTaskLab(Lab[Wish]):
             if count
         ]
         self.status.value = html.escape("; ".join(said))
-        return True
 
     def _question(self) -> str:
         name = self.controls.preset.value

@@ -48,8 +48,9 @@ def _threads() -> set[threading.Thread]:
 
 
 def shown(one: mv.ThreeTaskLab) -> list[dict[str, Any]]:
-    """What the browser is to show of the three figures."""
+    """What the browser is to show of the three figures, once the mouse rests."""
     one.wait()
+    _until(lambda: one._completed is one._wish)
     return [view._newest for view in (one.plane, one.accuracy, one.turns) if view._newest is not None]
 
 
