@@ -195,17 +195,30 @@ def _spearman(x: Numbers, y: Numbers, group: NDArray[Any], counts: Numbers) -> N
     group: (n,) ranks are among the points of one group only, from the middle of it. NaN where there are fewer than 3
     points or all ranks are the same.
     """
-    same = (group[:, None] == group[None]).astype(np.float64)  # (n, n)
-    middle = counts @ same / 2
-    ranks = []
-    for values in (x, y):
-        below = (values[None] < values[:, None]) * same  # point l (column) stands below point k (row)
-        equal = (values[None] == values[:, None]) * same
-        ranks.append(counts @ below.T + counts @ equal.T / 2 - middle)  # the mean rank of ties, less the group's
-    products = [(counts * a * b).sum(axis=1) for a, b in (ranks, ranks[:1] * 2, ranks[1:] * 2)]
+    if not len(x):
+        return np.full(len(counts), np.nan)
+    groups = np.unique(group, return_inverse=True)[1]
+    a, b = (_ranks(values, groups, counts) for values in (x, y))
+    products = [(counts * one * other).sum(axis=1) for one, other in ((a, b), (a, a), (b, b))]
     scale = np.sqrt(products[1] * products[2])
     defined = (counts.sum(axis=1) >= 3) & (scale > 0)
     return np.clip(np.divide(products[0], scale, out=np.full(len(counts), np.nan), where=defined), -1.0, 1.0)
+
+
+def _ranks(values: Numbers, group: NDArray[Any], counts: Numbers) -> Numbers:
+    """Return ranks (k, n) within each group, the mean rank of ties, less the group's own mean rank."""
+    order = np.lexsort((values, group))
+    sorted_group, sorted_values = group[order], values[order]
+    begins = np.append(True, sorted_group[1:] != sorted_group[:-1])  # where a group does
+    new = begins | np.append(True, sorted_values[1:] != sorted_values[:-1])  # where another value does
+    first = np.flatnonzero(begins[new])
+    held = np.add.reduceat(counts[:, order], np.flatnonzero(new), axis=1)  # (k, m) copies of each value
+    below = np.cumsum(held, axis=1) - held
+    own = np.cumsum(begins[new]) - 1  # (m,) the group of each value
+    whole = np.add.reduceat(held, first, axis=1)[:, own]
+    ranks = np.empty(counts.shape)
+    ranks[:, order] = (below - below[:, first][:, own] + (held - whole) / 2)[:, np.cumsum(new) - 1]
+    return ranks
 
 
 def _options(value: str, confidence: float, repeats: int) -> None:
