@@ -24,7 +24,9 @@ def watch(
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Print how the run stands, as text, and end.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that is not there yet.")] = False,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Of the page [default: a free one].")] = 0,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="Of the page [default: a free one].")
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
     ] = True,
@@ -45,7 +47,7 @@ def watch(
 
             shown(followed, once=once)
         else:
-            _serve(followed, run, port=port, browser=browser)
+            _serve(followed, run, port=port or 0, browser=browser)
     except (MtlvizError, OSError) as error:
         print(f"mtlviz: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
