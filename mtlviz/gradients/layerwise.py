@@ -59,6 +59,11 @@ class Layerwise:
         counted = [f"{ways.count(way)} {way}" for way in dict.fromkeys(ways)]
         return f"layerwise ({', '.join(counted)})" if counted else "layerwise"
 
+    @property
+    def held(self) -> int:
+        """Bytes of the memory that it writes rows into, the same from batch to batch."""
+        return 0 if self._buffer is None else self._buffer.numel() * self._buffer.element_size()
+
     def watch(self) -> None:
         """Records the forward passes from now on."""
         self.tape.start()

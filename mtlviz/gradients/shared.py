@@ -56,6 +56,11 @@ class SharedGradients:
             return self._engine.name
         return "by hand ({} ghost, {} rows)".format(*self._by_hand)
 
+    @property
+    def held(self) -> int:
+        """Bytes of the memory that it writes rows into, the same from batch to batch."""
+        return self._engine.held
+
     def of(self, batch: Batch) -> TaskGradients:
         """Losses and gradients of the tasks that `batch` labels; its tensors are on the model's device.
 
