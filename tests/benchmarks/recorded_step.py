@@ -2,8 +2,9 @@
 
 A plain step is forward and backward of the summed losses; a recorded one gives the T×T Gramian (whole and per layer)
 and sets `.grad` as well. Neither includes the optimizer. On the CPU one thread works, and its own time is taken, so
-that other work on the machine disturbs little; peak memory is what a step needs above what stands before it, with what our engine
-holds between steps to write into. Run as `python -m tests.benchmarks.recorded_step [--device cuda] [--only wide] [--tasks 5 20]`.
+that other work on the machine disturbs little. Peak memory is what a step needs above what stands before it, with what
+our engine holds between steps to write into. Run as
+`python -m tests.benchmarks.recorded_step [--device cuda] [--only wide] [--tasks 5 20]`.
 """
 
 from __future__ import annotations
