@@ -3,10 +3,9 @@
 The map of the house: `Task` and `Problem` say what is learned; `train` (a generator of records) and `start` (the same
 in the background) learn it with a `weighting`; a `RunLog` keeps what happened; `analysis` turns the log into frames,
 `figures` turns frames into figures, `dashboard` shows them live in JupyterLab and `report` writes them to one file.
-`Probe` records a training loop of your own.
-`experiments` trains many runs and puts them in one table. `pareto` holds problems of two objectives in the plane, and
-the descent of every method on them. `transfer` asks when tasks help each other: task covariances, and small problems
-that are solved exactly.
+`Probe` records a training loop of your own. `experiments` trains many runs and puts them in one table. `pareto` holds
+problems of two objectives in the plane, and the descent of every method on them. `transfer` asks when tasks help each
+other: task covariances, and small problems that are solved exactly; `TransferLab` shows what experiments say of it.
 """
 
 from importlib import import_module
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from mtlviz.widgets.figure_view import FigureView, view
     from mtlviz.widgets.pareto_lab import ParetoLab
     from mtlviz.widgets.three_task_lab import ThreeTaskLab
+    from mtlviz.widgets.transfer_lab import TransferLab
 
 __version__ = "0.1.0"
 
@@ -61,6 +61,7 @@ __all__ = [
     "Task",
     "ThreeTaskLab",
     "Training",
+    "TransferLab",
     "Validation",
     "analysis",
     "dashboard",
@@ -97,6 +98,7 @@ _HOMES = {
     "widgets.figure_view": ("FigureView", "view"),
     "widgets.pareto_lab": ("ParetoLab",),
     "widgets.three_task_lab": ("ThreeTaskLab",),
+    "widgets.transfer_lab": ("TransferLab",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,10 +11,7 @@ from mtlviz.runlog.log import RunLog
 from mtlviz.widgets import draws
 from mtlviz.widgets.draws import Draw
 from mtlviz.widgets.figure_view import FigureView
-
-_GRID = ipywidgets.Layout(
-    grid_template_columns="repeat(auto-fit, minmax(min(430px, 100%), 1fr))", grid_gap="8px", width="auto"
-)
+from mtlviz.widgets.rows import GRID
 
 
 class FigureTab(ipywidgets.VBox):
@@ -29,7 +26,9 @@ class FigureTab(ipywidgets.VBox):
         self._draws = dict(draws)
         self._drawn: dict[str, tuple[object, ...]] = {}
         self.views = {name: FigureView() for name in draws}
-        grid = ipywidgets.GridBox([view for name, view in self.views.items() if name not in wide], layout=_GRID)
+        grid = ipywidgets.GridBox(
+            [view for name, view in self.views.items() if name not in wide], layout=ipywidgets.Layout(**GRID)
+        )
         rows = [grid, *(view for name, view in self.views.items() if name in wide)]
         super().__init__(rows if controls is None else [controls, *rows])
 

@@ -126,60 +126,6 @@ def test_tasks_that_are_no_list_of_different_names_are_told(names: list[str]) ->
         crossing().of_tasks(names)
 
 
-def _of_their_own() -> mv.Problem:
-    """Data per task, of different sizes."""
-    sizes = {"kind": 70, "size": 64, "rare": 53}
-    train = {name: (made_data(n, n)[0], made_data(n, n)[1][name]) for name, n in sizes.items()}
-    return crossing(train=train, monitor={"size": "test", "rare": "test"})
-
-
-@pytest.mark.parametrize("problem", [crossing(missing=0.3), _of_their_own()], ids=["shared", "per task"])
-@pytest.mark.parametrize("names", [["rare"], ["size"], ["rare", "kind"], ["kind", "size", "rare"]])
-def test_a_task_sees_the_same_batches_whoever_trains_beside_it(problem: mv.Problem, names: list[str]) -> None:
-    some = problem.of_tasks(names)
-    assert [task.name for task in some.tasks] == [task.name for task in TASKS if task.name in names]
-    whole, part = (BatchSampler(p.train, batch_size=16, seed=3) for p in (problem, some))
-    for position in (1, 2, 7, 40):
-        all_tasks, own = whole.batch(position), part.batch(position)
-        for name in names:
-            torch.testing.assert_close(own.targets[name], all_tasks.targets[name])
-            torch.testing.assert_close(own.inputs[own.rows[name]], all_tasks.inputs[all_tasks.rows[name]])
-
-
-def test_streams_of_a_whole_problem_are_what_they_always_were() -> None:
-    """Source k of a split is shuffled by the seed of (seed, 1, k, epoch)."""
-    problem = _of_their_own()
-    batch = BatchSampler(problem.train, batch_size=16, seed=3).batch(1)
-    for number, (name, source) in enumerate(problem.train.by_task.items()):
-        generator = torch.Generator().manual_seed(derived_seed(3, 1, number, 0))
-        rows = torch.randperm(len(source), generator=generator)[:16]  # type: ignore[arg-type]
-        torch.testing.assert_close(batch.inputs[batch.rows[name]], source.fetch(rows)[0])  # type: ignore[union-attr]
-
-
-def test_some_tasks_keep_trunk_heads_order_and_monitors() -> None:
-    problem = _of_their_own()
-    some = problem.of_tasks(("rare", "kind"))
-    x = made_data(4, 9)[0]
-    expected = problem.model(x)
-    torch.testing.assert_close(some.model(x), {name: expected[name] for name in ("kind", "rare")})
-    assert some.monitor == {"rare": "test"}
-    assert list(some.train.by_task) == ["kind", "rare"]
-    assert (
-        repr(problem.of_tasks(["size"]))
-        == repr(problem.alone("size"))
-        == "Problem('crossing: size alone', tasks=['size'])"
-    )
-    assert repr(some) == "Problem('crossing: kind + rare', tasks=['kind', 'rare'])"
-    assert repr(some.alone("rare").train) == repr(problem.alone("rare").train)
-    assert len(problem.tasks) == 3
-
-
-@pytest.mark.parametrize("names", ["size", [], ["size", "size"]])
-def test_tasks_that_are_no_list_of_different_names_are_told(names: list[str]) -> None:
-    with pytest.raises(ProblemError, match="needs a list of different names"):
-        crossing().of_tasks(names)
-
-
 def test_unknown_tasks_are_told() -> None:
     names = [task.name for task in TASKS]
     with pytest.raises(ProblemError, match="no task 'sise'") as error:
