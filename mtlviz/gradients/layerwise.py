@@ -150,7 +150,8 @@ class Layerwise:
         own: Sequence[Sequence[nn.Parameter]] | None = None,
     ) -> Products:
         size = sum(way.layer.size for way in ways if not way.calls)
-        with undisturbed(self.module, self.device):
+        values = [output[0] for output in outputs if output is not None]
+        with undisturbed(values, self.device):
             return products(ways, outputs, self.rows(len(outputs), size), retain=retain, own=own)
 
     def rows(self, T: int, size: int) -> torch.Tensor:

@@ -65,7 +65,7 @@ class Recorder:
         self._stopwatch.start()
         retained = features is not None and features.retains_grad
         before = features.grad if features is not None and retained else None
-        with explained(), untouched(self.engine.device):
+        with explained(), untouched((features, *values), self.engine.device):
             self._check(values, features)
             self._measurement.add(values, features, scaled=scaled)
         if features is not None and retained:

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from mtlviz.errors import ProbeError, ProblemError
+from mtlviz.gradients.undisturbed import undisturbed
 
 _REENTRANT = "CheckpointFunctionBackward"
 
 
 @contextmanager
-def untouched(device: torch.device) -> Iterator[None]:
-    """Random state, autocast, and the buffers of modules that are computed again are as before afterwards.
-
-    A checkpointed part runs its forward again in each backward pass: what a BatchNorm counts there is taken back, and
-    so are draws from the generators of Python and numpy; those of torch in any case.
-    """
-    torch_states, states = _torch_states(device), list[Any]()
-    buffers: dict[int, tuple[nn.Module, str, torch.Tensor, torch.Tensor]] = {}
-
-    def keep(module: nn.Module, _: Any) -> None:
-        if isinstance(module, torch.fx.GraphModule):  # what torch.compile lowers at its first backward pass
-            return
-        if not states:
-            states.extend((random.getstate(), np.random.get_state()))  # noqa: NPY002
-        for part in module.modules():
-            for name, buffer in part._buffers.items():
-                if buffer is not None and id(buffer) not in buffers:
-                    buffers[id(buffer)] = part, name, buffer, buffer.detach().clone()
-
-    handle = nn.modules.module.register_module_forward_pre_hook(keep)
-    try:
-        with torch.autocast(device.type, enabled=False), torch.enable_grad():
-            yield
-    finally:
-        handle.remove()
-        for module, name, buffer, value in buffers.values():
-            # Not in place of the tensor itself: its version must not change, for backward() checks it.
-            buffer.data.copy_(value)
-            module._buffers[name] = buffer
-        torch.set_rng_state(torch_states[0])
-        if len(torch_states) > 1:
-            torch.cuda.set_rng_state(torch_states[1], device)
-        if states:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
-
-
-def _torch_states(device: torch.device) -> list[torch.Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+def untouched(values: Iterable[torch.Tensor | None], device: torch.device) -> Iterator[None]:
+    """Passes from values leave random states and buffers as they are; autocast is off in them, and gradients are on."""
+    with (
+        undisturbed(values, device, always=True),
+        torch.autocast(device.type, enabled=False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 @contextmanager

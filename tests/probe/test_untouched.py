@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -232,3 +233,60 @@ def test_random_states_are_kept_where_a_backward_pass_draws() -> None:
         return Net(DrawingTrunk())
 
     same(make=make)
+
+
+class Meanwhile(torch.autograd.Function):
+    """In its backward pass, another thread does something of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, act: Any) -> torch.Tensor:
+        ctx.act = act
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        thread = threading.Thread(target=ctx.act)
+        thread.start()
+        thread.join()
+        return grad, None
+
+
+@pytest.mark.parametrize("layers", ["layers", "tensors"])
+def test_what_another_thread_trains_meanwhile_counts(layers: str) -> None:
+    other = Net(Checkpointed(reentrant=False))
+    x = next(batches(1))
+
+    def step() -> None:
+        sum(other.losses(other.trunk(x), x).values()).backward()
+
+    alone = copy.deepcopy(other)
+    for _ in range(2):  # tasks of the probed loop
+        sum(alone.losses(alone.trunk(x), x).values()).backward()
+    net = Net(Checkpointed(reentrant=False))
+    probe = mv.Probe(["a", "b"], net.trunk, layers=layers)
+    losses = net.losses(net.trunk(x), x)
+    before = copy.deepcopy(dict(net.named_buffers()))
+    probe.step({name: Meanwhile.apply(loss, step) for name, loss in losses.items()})
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+    wanted = dict(alone.named_buffers())
+    assert wanted["trunk.second.0.num_batches_tracked"] == 4  # forward, and again in each backward pass
+    for name in ("trunk.second.0.num_batches_tracked", "trunk.second.0.running_mean"):
+        assert torch.equal(dict(other.named_buffers())[name], wanted[name]), name
+
+
+def test_checkpointed_heads_outside_of_what_is_shared_count_nothing_twice() -> None:
+    def make() -> Net:
+        net = Net()
+        net.a = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 1))
+        return net
+
+    def run(net: Net, o: torch.optim.Optimizer, x: torch.Tensor, probe: mv.Probe | None) -> None:
+        z = net.trunk(x)
+        losses = {"a": checkpoint(net.a, z, use_reentrant=False).square().mean(), "b": net.losses(z, x)["b"]}
+        if probe is not None:
+            probe.step(losses)
+        o.zero_grad()
+        sum(losses.values()).backward()
+        o.step()
+
+    same(make=make, run=run)
