@@ -82,15 +82,21 @@ def shared_fit(
         best, rounds, converged = best_of_two(*known)[:, None], 0, True
     else:
         best, rounds, converged = _best_start(known, rank, starts, tolerance, seed)
-    heads = [head(best, task) for task in known]
-    return SharedFit(best, dict(zip(data, heads, strict=True)), loss(best, heads, known), rounds, converged)
+    heads = {name: head(best, task) for name, task in zip(data, known, strict=True)}
+    left = {name: x @ (best @ heads[name]) - y for name, (x, y) in data.items()}  # moments would round near 0
+    total = sum(alphas[name] * float(each @ each) for name, each in left.items())
+    return SharedFit(best, heads, total, rounds, converged)
 
 
 def head(directions: Floats, task: Moments) -> Floats:
-    """The best head (r,) of a task on xᵀB: (BᵀXᵀXB)^† BᵀXᵀy. directions: B (d, r)."""
-    return np.linalg.pinv(directions.T @ task.second @ directions, rcond=_RANK, hermitian=True) @ (
-        directions.T @ task.cross
-    )
+    """The best head (r,) of a task on xᵀB: (BᵀXᵀXB)^† BᵀXᵀy. directions: B (d, r).
+
+    What of B the task's inputs do not reach but for rounding gets no head, which would have to be enormous.
+    """
+    values, vectors = np.linalg.eigh(directions.T @ task.second @ directions)
+    kept = values > _RANK * float(np.trace(task.second)) * float(np.sum(directions**2))
+    reached = vectors[:, kept]
+    return reached @ ((reached.T @ (directions.T @ task.cross)) / values[kept])
 
 
 def loss(directions: Floats, heads: Sequence[Floats], tasks: Sequence[Moments]) -> float:

@@ -132,7 +132,8 @@ def best_sources(sweep: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFra
         for size, part in by_seed.mean().groupby(level="source_samples", sort=False):
             runs = int((shares.index.get_level_values("source_samples") == size).sum())
             rows += [(ALL, size, s, runs, *mean_interval(part[s].to_numpy(), confidence)) for s in shares.columns]
-    return pd.DataFrame(rows, columns=["setting", "source_samples", "source", "runs", "share", "low", "high"])
+    frame = pd.DataFrame(rows, columns=["setting", "source_samples", "source", "runs", "share", "low", "high"])
+    return frame.assign(low=frame["low"].clip(lower=0.0), high=frame["high"].clip(upper=1.0))
 
 
 def _of_seed(label: str, setting: PlantedTasks, seed: int, sizes: list[int], target: str) -> list[dict[str, Any]]:

@@ -122,7 +122,9 @@ def test_all_settings_are_averaged_seed_by_seed() -> None:
     assert whole["runs"].tolist() == [6, 6, 6]
     np.testing.assert_allclose(whole["share"], [4 / 6, 1 / 6, 1 / 6])
     half = student.ppf(0.975, 2) * np.std([1, 0.5, 0.5], ddof=1) / np.sqrt(3)
-    np.testing.assert_allclose(whole.loc["a", ["low", "high"]].astype(float), [4 / 6 - half, 4 / 6 + half])
+    np.testing.assert_allclose(
+        whole.loc["a", ["low", "high"]].astype(float), [max(0, 4 / 6 - half), min(1, 4 / 6 + half)]
+    )
 
 
 def test_the_settings_of_the_study_can_be_run() -> None:
