@@ -12,6 +12,7 @@ import torch
 from mtlviz.errors import ProbeError
 from mtlviz.gradients.general import General
 from mtlviz.probe.engines import Engine
+from mtlviz.probe.given import Given
 from mtlviz.probe.halves import Halves
 from mtlviz.runlog.records import Floats
 
@@ -36,13 +37,15 @@ class Readings:
 class Measurement:
     """Adds up the gradients of a step's micro-batches, without scale, and reads them in one copy from the device.
 
-    holds: keep the Jacobian of a general engine, which several calls a step and a look at the optimizer need.
+    given: reads gradients that the loop took itself. holds: keep the Jacobian of a general engine, which several calls
+    a step and a look at the optimizer need.
     """
 
     def __init__(
-        self, engine: Engine, names: Sequence[str], *, scaler: Any, halves: Halves | None, holds: bool
+        self, engine: Engine, names: Sequence[str], given: Given, *, scaler: Any, halves: Halves | None, holds: bool
     ) -> None:
         self._engine, self._names, self._scaler, self._halves, self._holds = engine, names, scaler, halves, holds
+        self._given = given
         self.reset()
 
     def reset(self) -> None:
@@ -55,9 +58,14 @@ class Measurement:
         if self._halves is not None:
             self._halves.reset()
 
-    def add(self, losses: list[torch.Tensor | None], features: torch.Tensor | None, *, scaled: bool) -> None:
-        """Measures the losses of one call; they carry the scaler's scale where `scaled`."""
+    def add(
+        self, losses: list[torch.Tensor | None], features: torch.Tensor | None, *, scaled: bool, jacobian: Any = None
+    ) -> None:
+        """Measures the losses of one call; they, and a given Jacobian, carry the scaler's scale where `scaled`."""
         unit = self._unit()
+        if jacobian is not None:
+            self._add_given(losses, jacobian, unit if scaled else None)
+            return
         values = [_value(loss, self._engine.device) for loss in losses]
         total = torch.stack(values) if not scaled or unit is None else torch.stack(values) / unit
         if unit is not None and not scaled:
@@ -74,8 +82,27 @@ class Measurement:
         else:
             self._cube = self._engine.gramians(sources, features)
             self._cube = self._cube if unit is None else self._cube / unit**2
-        self._losses = total if self._losses is None else self._losses + total
+        self._count(total)
+
+    def _count(self, losses: torch.Tensor) -> None:
+        self._losses = losses if self._losses is None else self._losses + losses
         self._calls += 1
+
+    def _add_given(self, losses: list[torch.Tensor | None], jacobian: Any, unit: torch.Tensor | None) -> None:
+        """The gradients are there already, in parts of (T, *shape)."""
+        T = len(self._names)
+        rows = self._given.read(jacobian, T)
+        total = torch.stack([_value(loss, self._engine.device) for loss in losses])
+        self.present |= np.array([loss is not None for loss in losses])
+        if self._holds:
+            assert isinstance(self._engine, General)
+            whole = self._given.whole(rows, T, self._engine.dtype)
+            whole = whole if unit is None else whole.div_(unit)
+            self._jacobian = whole if self._jacobian is None else self._jacobian.add_(whole)
+        else:
+            self._cube = self._given.gramians(rows, T, self._engine.device)
+            self._cube = self._cube if unit is None else self._cube / unit**2
+        self._count(total if unit is None else total / unit)
 
     def readings(self, weights: Sequence[Any] | None, *, about_to_wait: Any = None) -> Readings:
         """The step's readings: gradients and losses are the means over its calls, absent ones counting 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -147,6 +147,16 @@ class Probe:
         return self._pace.every
 
     @property
+    def recording(self) -> bool:
+        """Whether the next call of `step` is recorded; its arguments are looked at only then."""
+        return self._recording and not self._ended
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The shared parameters, in the order of the log's layers."""
+        return self._recorder.given.parameters
+
+    @property
     def updates(self) -> int:
         """Updates done, as far as `step` was called for them."""
         return self._step
@@ -177,6 +187,8 @@ class Probe:
         weights: Numbers | None = None,
         samples: Numbers | None = None,
         scaled: bool = False,
+        jacobian: Sequence[torch.Tensor | None] | None = None,
+        last: bool | None = None,
     ) -> bool:
         """Counts an update that is about to be made, and records it when its turn has come.
 
@@ -186,6 +198,10 @@ class Probe:
             of what flows through z. That this is all is checked at the first recorded step.
         weights: of the losses in this update. samples: (T,) labelled samples; rows of z, or 0 where it is not told.
         scaled: the losses are already multiplied by the scaler's scale.
+        jacobian: the gradients, where the loop took them itself: for each of `probe.parameters` a tensor (T, *shape),
+            or None where it has none. The probe then makes no backward pass, and needs no graph.
+        last: whether this call is the update's last, where the loop knows it better than `accumulate`, as in a last,
+            shorter accumulation of an epoch.
 
         Returns: whether it was recorded. Only then are the arguments looked at.
 
@@ -193,15 +209,17 @@ class Probe:
         """
         if self._ended:
             self._check_open()
+        if last is False and self._accumulate == 1:
+            raise ProbeError("several calls make an update here: give the probe accumulate=, how many there mostly are")
         self._pace.enter()
         self._calls += 1
-        last = self._calls == self._accumulate
+        last = self._calls >= self._accumulate if last is None else bool(last)
         cost = None
         try:
             if self._recorder.effective is not None and self._calls == 1:
                 self._follow()
             if self._recording:
-                self._recorder.add(losses, features, weights, samples, scaled=scaled)
+                self._recorder.add(losses, features, weights, samples, scaled=scaled, jacobian=jacobian)
                 if last:
                     cost = self._write()
         except BaseException:

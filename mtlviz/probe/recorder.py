@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 from mtlviz.errors import ProbeError
 from mtlviz.probe.effective import Effective
 from mtlviz.probe.engines import Engine, engine_of
+from mtlviz.probe.given import Given
 from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.halves import Halves, check_halves
 from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
@@ -32,6 +33,7 @@ class Recorder:
         self,
         engine: Engine,
         names: Sequence[str],
+        given: Given,
         *,
         module: nn.Module | None,
         weights: list[Any] | None,
@@ -43,8 +45,8 @@ class Recorder:
     ) -> None:
         self.engine, self._names, self._module, self._weights = engine, tuple(names), module, weights
         self.effective, self._layered = effective, layered
-        self._halves = Halves() if noise else None
-        self._measurement = Measurement(engine, names, scaler=scaler, halves=self._halves, holds=holds)
+        self.given, self._halves = given, Halves() if noise else None
+        self._measurement = Measurement(engine, names, given, scaler=scaler, halves=self._halves, holds=holds)
         self._stopwatch = Stopwatch(engine.device)
         self._recorded, self._cut_checked = 0, False
         self.reset()
@@ -56,9 +58,18 @@ class Recorder:
         self._told: list[Any] | None = None
 
     def add(
-        self, losses: Losses, features: torch.Tensor | None, weights: Numbers | None, samples: Any, *, scaled: bool
+        self,
+        losses: Losses,
+        features: torch.Tensor | None,
+        weights: Numbers | None,
+        samples: Any,
+        *,
+        scaled: bool,
+        jacobian: Any = None,
     ) -> None:
-        """Measures the losses of one call."""
+        """Measures the losses of one call, by the gradients that the loop took itself where it has them."""
+        if jacobian is not None:
+            self._check_given(losses)
         values = read_losses(losses, self._names, per_sample=self._halves is not None and features is None)
         self._told = self._weights if weights is None else read_numbers("weights", weights, self._names)
         self._samples += self._counts(values, features, samples)
@@ -66,8 +77,11 @@ class Recorder:
         retained = features is not None and features.retains_grad
         before = features.grad if features is not None and retained else None
         with explained(), untouched((features, *values), self.engine.device):
-            self._check(values, features)
-            self._measurement.add(values, features, scaled=scaled)
+            if jacobian is None:
+                self._check(values, features)
+            self._measurement.add(values, features, scaled=scaled, jacobian=jacobian)
+        if jacobian is not None:
+            self.engine.rest()  # what it kept of the forward pass
         if features is not None and retained:
             features.grad = before
         self._stopwatch.done()
@@ -140,6 +154,17 @@ class Recorder:
         if self._halves is not None:
             check_halves(self._module, features)
 
+    def _check_given(self, losses: Losses) -> None:
+        if self._halves is not None:
+            raise ProbeError("noise=True takes gradients of half batches; leave jacobian out, or noise")
+        if isinstance(losses, Mapping):
+            order = list(losses)
+            if order != [name for name in self._names if name in losses]:
+                raise ProbeError(
+                    f"jacobian has a row per task in the tasks' order, {', '.join(self._names)}; hand over the losses "
+                    f"in that order too, not as {', '.join(map(str, order))}"
+                )
+
     def _counts(self, losses: list[torch.Tensor | None], features: torch.Tensor | None, samples: Any) -> Any:
         if samples is not None:
             return np.array([int(n or 0) for n in read_numbers("samples", samples, self._names)])
@@ -171,6 +196,7 @@ def recorder_of(
     recorder = Recorder(
         engine,
         names,
+        Given(found),
         module=module,
         weights=told,
         scaler=scaler,
