@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ class Graph:
                     parents = self._parents[below] = []
                     waiting.append(below)
                 parents.append(node)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parents)
 
     def __contains__(self, node: Any) -> bool:
         return node in self._parents

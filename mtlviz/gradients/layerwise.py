@@ -118,7 +118,7 @@ class Layerwise:
         """
         try:
             if whole:
-                self.tape.calls.clear()
+                self.tape.clear()
             return self._products(self._ways(outputs), outputs, retain=retain, own=own)
         finally:
             self.tape.clear()
@@ -127,7 +127,7 @@ class Layerwise:
         """How each layer is measured for these outputs."""
         values = [output[0] for output in outputs if output is not None and output[0].requires_grad]
         graph = Graph({get_gradient_edge(value).node for value in values})
-        ways = ways_of(self.parts, self.tape.calls, graph, len(outputs), weighted=self._weighted)
+        ways = ways_of(self.parts, self.tape.calls(graph), graph, len(outputs), weighted=self._weighted)
         self.ways = {way.layer.name: "ghost" if way.calls else "rows" for way in ways}
         return ways
 

@@ -43,10 +43,13 @@ class Products:
 
 
 def ways_of(layers: Sequence[Layer], calls: Sequence[Call], graph: Graph, T: int, *, weighted: bool) -> list[Way]:
-    """For each layer the way that takes fewer operations (`costs`), of those that are exact."""
+    """For each layer the way that takes fewer operations (`costs`), of those that are exact.
+
+    calls: those in the graph.
+    """
     found = []
     for layer in layers:
-        own = tuple(call for call in calls if call.module is layer.module and call.edge.node in graph)
+        own = tuple(call for call in calls if call.module is layer.module)
         way = Way(layer, (), layer.size)
         if own and factored(layer) and _stand_for(own, layer, graph):
             N = sum(map(places, own))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 from torch.utils.hooks import RemovableHandle
 
 from mtlviz.errors import ProblemError
@@ -39,17 +40,33 @@ class Call:
         return self.inputs
 
 
+class _Note:
+    """What a node of a graph says of the call that it came from, as long as graph and tape want it."""
+
+    __slots__ = ("__weakref__", "number", "said")
+
+    def __init__(self, number: int, *said: Any) -> None:
+        self.number, self.said = number, said
+
+
 class Tape:
     """Records the calls of some modules while it runs; nothing is on the modules while it does not.
 
-    A forward pass without a graph, one that torch.compile traces and one that a backward pass repeats (checkpointing)
-    leave no call.
+    A call is noted in the graph, at the node of what it returned, and goes with it: forward passes whose graph nobody
+    keeps leave nothing. One without a graph, one that torch.compile traces and one that a backward pass repeats
+    (checkpointing) leave no call.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = dict.fromkeys(modules)
-        self.calls: list[Call] = []
         self._handles: list[RemovableHandle] = []
+        self._key, self._numbers = object(), count()
+        self._notes: weakref.WeakSet[_Note] = weakref.WeakSet()
+        self._kinds: set[str] = set()  # of the nodes that bear notes
+
+    def __len__(self) -> int:
+        """How many calls there are in all graphs that are alive."""
+        return len(self._notes)
 
     def start(self) -> None:
         """Records from now on."""
@@ -63,8 +80,20 @@ class Tape:
             self._handles.pop().remove()
 
     def clear(self) -> None:
-        """Lets go of every call, and of the graph that it belongs to."""
-        self.calls.clear()
+        """Lets go of every call, also where the graph lives on."""
+        for note in list(self._notes):
+            note.said = ()
+        self._notes.clear()
+
+    def calls(self, graph: Iterable[Any]) -> list[Call]:
+        """The calls among the nodes of a graph, in the order in which they were made."""
+        found = [(node.metadata.get(self._key), node) for node in graph if node.name() in self._kinds]
+        noted = sorted(((note, node) for note, node in found if note is not None and note.said), key=_number)
+        calls = []
+        for note, node in noted:
+            module, inputs, version, shape, number = note.said
+            calls.append(Call(module, inputs, version, shape, GradientEdge(node, number)))
+        return calls
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -83,8 +112,15 @@ class Tape:
         given: Any = args[0] if args else kwargs.get("input")
         if type(given) not in _PLAIN or type(output) not in _PLAIN or not output.requires_grad:
             return
-        version = given._version
-        self.calls.append(Call(module, given.detach(), version, output.shape, get_gradient_edge(output)))
+        version, node = given._version, output.grad_fn
+        note = _Note(next(self._numbers), module, given.detach(), version, output.shape, output.output_nr)
+        node.metadata[self._key] = note
+        self._notes.add(note)
+        self._kinds.add(node.name())
+
+
+def _number(noted: tuple[_Note, Any]) -> int:
+    return noted[0].number
 
 
 _PLAIN = (torch.Tensor, nn.Parameter)  # a subclass may compute as it likes
