@@ -338,7 +338,7 @@ def test_passes_with_a_graph_that_nobody_keeps_leave_nothing_while_it_watches() 
     saved: list[weakref.ref[Any]] = []
 
     def pack(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-        box = partial(torch.Tensor.detach, tensor)
+        box = partial(torch.Tensor.detach, tensor.detach())  # the output itself would be a cycle
         saved.append(weakref.ref(box))
         return box
 
