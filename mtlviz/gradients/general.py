@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import nn
 
 from mtlviz.errors import ProblemError
+from mtlviz.gradients.ranks import Ranks, attempt
 
 AT_ONCE = 2**26
 """Numbers of gradients held at a time: 256 MiB in single precision."""
 
 _CHUNK = 2**20  # columns of a Jacobian that are in double precision at a time
+
+Source = tuple[torch.Tensor, torch.Tensor | None]  # what a backward pass begins with: a value and its cotangent
 
 
 class General:
@@ -25,11 +29,14 @@ class General:
 
     layers: name -> its parameters; no parameter stands in two. One that is frozen has gradient 0 while it is.
     at_once: numbers of gradients to hold at a time; a single layer may need more.
+    ranks: processes that measure a part of each batch each; Gramians are then of the sum over them.
 
     Raises: ProblemError where there is no parameter, one is complex, or they lie on several devices.
     """
 
-    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, layers: Mapping[str, Sequence[nn.Parameter]], *, at_once: int = AT_ONCE, ranks: Ranks | None = None
+    ) -> None:
         self.layers = tuple(layers)
         self.parameters = [p for parameters in layers.values() for p in parameters]
         if not self.parameters:
@@ -44,7 +51,7 @@ class General:
         for parameter in self.parameters[1:]:
             self.dtype = torch.promote_types(self.dtype, parameter.dtype)
         self._sizes = [[p.numel() for p in parameters] for parameters in layers.values()]
-        self._at_once = at_once
+        self._at_once, self.ranks = at_once, ranks
 
     @property
     def name(self) -> str:
@@ -64,7 +71,8 @@ class General:
         flows through z, ∂L_t/∂z carried on through the trunk.
         """
         sources = _sources(losses, features)
-        cube = torch.cat([_gramians(self._rows(sources, a, b), spans) for a, b, spans in self._blocks(len(losses))])
+        rows = self._rows if self.ranks is None else self._rows_of_all
+        cube = torch.cat([_gramians(rows(sources, a, b), spans) for a, b, spans in self._blocks(len(losses))])
         for task, loss in enumerate(losses):
             if loss is None:
                 cube[:, task, :] = torch.nan
@@ -72,7 +80,10 @@ class General:
         return cube
 
     def jacobian(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
-        """(T, P) gradients of the parameters, one after the other, in their own precision; zeros for a None."""
+        """(T, P) gradients of the parameters, one after the other, in their own precision; zeros for a None.
+
+        They are those of this process alone.
+        """
         return self._rows(_sources(losses, features), 0, len(self.parameters))
 
     def gramians_of(self, jacobian: torch.Tensor) -> torch.Tensor:
@@ -90,9 +101,14 @@ class General:
             columns.append(sum(sizes))
         return [*blocks, (first, last, _spans(columns))]
 
-    def _rows(
-        self, sources: Sequence[tuple[torch.Tensor, torch.Tensor | None] | None], first: int, last: int
-    ) -> torch.Tensor:
+    def _rows_of_all(self, sources: Sequence[Source | None], first: int, last: int) -> torch.Tensor:
+        """(T, P') of the sum over all processes."""
+        assert self.ranks is not None
+        rows, error = attempt(partial(self._rows, sources, first, last))
+        self.ranks.meet("the passes backward", error=error)
+        return self.ranks.sum_(rows)
+
+    def _rows(self, sources: Sequence[Source | None], first: int, last: int) -> torch.Tensor:
         """(T, P') gradients of the parameters from `first` up to `last`."""
         parameters = self.parameters[first:last]
         spans = _spans([p.numel() for p in parameters])
@@ -116,9 +132,7 @@ class General:
         return jacobian
 
 
-def _sources(
-    losses: Sequence[torch.Tensor | None], features: torch.Tensor | None
-) -> list[tuple[torch.Tensor, torch.Tensor | None] | None]:
+def _sources(losses: Sequence[torch.Tensor | None], features: torch.Tensor | None) -> list[Source | None]:
     """What each backward pass begins with: a loss, or the features and ∂L_t/∂z of them."""
     if features is None:
         return [None if loss is None else (loss, None) for loss in losses]

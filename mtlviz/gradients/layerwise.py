@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,8 +15,10 @@ from mtlviz.gradients.ghost import factored
 from mtlviz.gradients.graph import Graph
 from mtlviz.gradients.layers import layers_of
 from mtlviz.gradients.products import Output, Products, Way, products, ways_of
+from mtlviz.gradients.ranks import Ranks
 from mtlviz.gradients.tape import Tape
 from mtlviz.gradients.undisturbed import undisturbed
+from mtlviz.gradients.whole_batch import agreed, of_all
 
 
 class Layerwise:
@@ -28,15 +31,22 @@ class Layerwise:
 
     module: what the tasks share. weighted: whether a weighted gradient will be asked for, which is then counted in.
     frozen: count in what does not train now, but may later. at_once: numbers of gradients that `gramians` holds at a
-    time; where there would be more, it takes consecutive layers block by block, T partial passes each.
+    time; where there would be more, it takes consecutive layers block by block, T partial passes each. ranks: processes
+    that measure a part of each batch each; what is given is the sum over them.
 
     Raises: ProblemError where there is no parameter, one is complex, or they differ in device.
     """
 
     def __init__(
-        self, module: nn.Module, *, weighted: bool = False, frozen: bool = False, at_once: int = AT_ONCE
+        self,
+        module: nn.Module,
+        *,
+        weighted: bool = False,
+        frozen: bool = False,
+        at_once: int = AT_ONCE,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.module, self._weighted, self._at_once = module, weighted, at_once
+        self.module, self._weighted, self._at_once, self.ranks = module, weighted, at_once, ranks
         self.parts = layers_of(module, frozen=frozen)
         self.layers = tuple(layer.name for layer in self.parts)
         self.parameters = [p for layer in self.parts for p in layer.parameters]
@@ -127,8 +137,9 @@ class Layerwise:
         """How each layer is measured for these outputs."""
         values = [output[0] for output in outputs if output is not None and output[0].requires_grad]
         graph = Graph({get_gradient_edge(value).node for value in values})
-        ways = ways_of(self.parts, self.tape.calls(graph), graph, len(outputs), weighted=self._weighted)
-        self.ways = {way.layer.name: "ghost" if way.calls else "rows" for way in ways}
+        decide = ways_of if self.ranks is None else partial(agreed, ranks=self.ranks)
+        ways = decide(self.parts, self.tape.calls(graph), graph, len(outputs), weighted=self._weighted)
+        self.ways = {way.layer.name: "rows" if way.by_rows else "ghost" for way in ways}
         return ways
 
     def _blocks(self, ways: Sequence[Way], T: int) -> Iterator[list[Way]]:
@@ -149,10 +160,11 @@ class Layerwise:
         retain: bool,
         own: Sequence[Sequence[nn.Parameter]] | None = None,
     ) -> Products:
-        size = sum(way.layer.size for way in ways if not way.calls)
+        rows = self.rows(len(outputs), sum(way.layer.size for way in ways if way.by_rows))
         values = [output[0] for output in outputs if output is not None]
         with undisturbed(values, self.device):
-            return products(ways, outputs, self.rows(len(outputs), size), retain=retain, own=own)
+            passes = partial(products, ways, outputs, rows, retain=retain, own=own)
+            return passes() if self.ranks is None else of_all(passes, ways, rows, self.ranks)
 
     def rows(self, T: int, size: int) -> torch.Tensor:
         """(T, size) to write into; the same memory each time, as far as it is large enough."""

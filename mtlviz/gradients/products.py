@@ -21,16 +21,25 @@ Output = tuple[torch.Tensor, torch.Tensor | None]  # a value and its cotangent, 
 
 @dataclass(frozen=True)
 class Way:
-    """How a layer is measured: by the cotangents of the calls that stand for it, or, where there are none, by rows."""
+    """How a layer is measured: by the cotangents of the calls that stand for it, or, where there are none, by rows.
+
+    spread: how many places each of several processes has, where factors are gathered; one may have no call.
+    """
 
     layer: Layer
     calls: tuple[Call, ...]
     numbers: int  # that are kept of each task
+    spread: tuple[int, ...] = ()
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether there are no factors."""
+        return not (self.calls or self.spread)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """Those whose gradients are taken themselves."""
-        return [] if self.calls else [p for p in self.layer.parameters if p.requires_grad]
+        return [p for p in self.layer.parameters if p.requires_grad] if self.by_rows else []
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def ways_of(layers: Sequence[Layer], calls: Sequence[Call], graph: Graph, T: int
     for layer in layers:
         own = tuple(call for call in calls if call.module is layer.module)
         way = Way(layer, (), layer.size)
-        if own and factored(layer) and _stand_for(own, layer, graph):
+        if own and factored(layer) and stand_for(own, layer, graph):
             N = sum(map(places, own))
             if cheaper(layer, N, T, weighted=weighted):
                 way = Way(layer, own, N * len(layer.parameters[0]))
@@ -59,7 +68,7 @@ def ways_of(layers: Sequence[Layer], calls: Sequence[Call], graph: Graph, T: int
     return found
 
 
-def _stand_for(calls: Sequence[Call], layer: Layer, graph: Graph) -> bool:
+def stand_for(calls: Sequence[Call], layer: Layer, graph: Graph) -> bool:
     """Whether these calls are all that a layer's parameters do, so that its gradient is that of the calls."""
     for parameter in layer.parameters:
         if not parameter.requires_grad or parameter._backward_hooks:
@@ -117,7 +126,7 @@ def _blocks(
     start, flags, cotangents = 0, iter(used), iter(arrived)
     for way in ways:
         layer = way.layer
-        if not way.calls:
+        if way.by_rows:
             yield Rows(rows[:, start : start + layer.size]), [p.requires_grad and next(flags) for p in layer.parameters]
             start += layer.size
             continue
@@ -133,7 +142,7 @@ def _pieces(ways: Sequence[Way], row: torch.Tensor) -> list[torch.Tensor]:
     """The places of a row (P',) for the parameters that train; the others' are set to 0."""
     pieces, start = [], 0
     for way in ways:
-        for parameter in () if way.calls else way.layer.parameters:
+        for parameter in way.layer.parameters if way.by_rows else ():
             piece = row[start : start + parameter.numel()]
             start += parameter.numel()
             if parameter.requires_grad:

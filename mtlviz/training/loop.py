@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,6 +14,7 @@ from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.errors import NonFiniteError, ProblemError
 from mtlviz.gradients.aggregator import Aggregator
+from mtlviz.gradients.ranks import ranks_of
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed
 from mtlviz.runlog.info import RunInfo
@@ -36,7 +38,10 @@ from mtlviz.training.parts import (
     whole,
 )
 from mtlviz.training.schedules import Schedule
+from mtlviz.training.together import begin_alike, check_alike, check_shareable
 from mtlviz.training.update import Updater
+
+Value = TypeVar("Value")
 
 
 def train(
@@ -53,6 +58,7 @@ def train(
     validate_every: int | None = None,
     layers_every: int = 10,
     affinity_every: int = 0,
+    group: Any = None,
 ) -> Training:
     """Trains a copy of the problem's model and yields a record of everything that happens; `break` stops it.
 
@@ -75,6 +81,12 @@ def train(
     affinity_every: updates between measures "affinity": by which part of itself each task's loss falls after a step
         along the gradient of each task alone (see `mtlviz.training.affinity.Lookahead`), at the cost of a further pass
         forward a task; 0 for none.
+    group: the processes (torchrun) that train together, a group of torch.distributed; None for all of them, where it
+        is initialised; False for this process alone. Each must make the same call and consume all records, which are
+        the same everywhere but for `time`: append them to a log on rank 0. Each computes every R-th row of the same
+        batches, and gradients, losses and Gramians are those of the whole batch, so that the run is that of a single
+        process to float tolerance; dropout differs by rank. Parameters begin as those of rank 0, which validates alone.
+        Refused: data in a DataLoader, BatchNorm that trains, losses that are no means over samples.
 
     What is recorded never changes what is computed. Raises: ProblemError, WeightingError or ValueError for what does
     not fit; while training, NonFiniteError for a loss or gradient that is not finite, WeightingError, ProblemError.
@@ -92,13 +104,15 @@ def train(
         validate_every=validate_every,
         layers_every=layers_every,
         affinity_every=affinity_every,
+        group=group,
     )
 
 
 class Training(Iterator[Record]):
     """The generator that `train` returns; `model` is the copy that is being trained.
 
-    step: updates done. position: updates on the surviving trajectory, which a rewind sets back.
+    step: updates done. position: updates on the surviving trajectory, which a rewind sets back. halting: set it to end
+    a run on several ranks before its next update, on all of them.
     """
 
     def __init__(
@@ -117,6 +131,7 @@ class Training(Iterator[Record]):
         affinity_every: int = 0,
         schedule: Schedule | None = None,
         checkpoints: Checkpoints | None = None,
+        group: Any = None,
     ) -> None:
         if not isinstance(problem, Problem):
             raise ProblemError(f"train needs an mtlviz.Problem, got {type(problem).__name__}: {problem!r}")
@@ -128,6 +143,9 @@ class Training(Iterator[Record]):
         self.weighting = method_of(weighting, problem, seed=self._method_seed, epoch=lambda: sampler.epoch)
         self.model: SharedTrunk = trainable_copy(problem.model).to(self.device)
         check_fit(problem, self.model, self._sampler(problem, batch_size), self.device)
+        self.ranks, self.halting = ranks_of(group), False
+        if self.ranks is not None:
+            check_shareable(problem, self.model, sampler, self.device)
         load(problem, self.weighting)
         learned = self.weighting.parameters() if isinstance(self.weighting, Aggregator) else ()
         self.optimizer = optimizer_of(optimizer, self.model, learned)
@@ -143,6 +161,7 @@ class Training(Iterator[Record]):
             seed=self.seed,
             layers_every=whole("layers_every", layers_every, least=0),
             affinity_every=whole("affinity_every", affinity_every, least=0),
+            ranks=self.ranks,
         )
         self.checkpoints = checkpoints if checkpoints is not None or not self.course.rewinds else InMemory()
         self.step = self.position = 0
@@ -215,6 +234,8 @@ class Training(Iterator[Record]):
         try:
             yield from self._begin()
             while not (self._finished or self.course.done or self.step >= self.steps):
+                if self._halted():
+                    return
                 yield from self._update()
                 if self.position % self.validate_every == 0 or self.step == self.steps:
                     yield from self._round()
@@ -225,7 +246,19 @@ class Training(Iterator[Record]):
             yield Event(step=self.step, position=self.position, kind="nonfinite", task=error.task, detail=detail)
             raise
 
+    def _halted(self) -> bool:
+        """Whether some rank wants to end the run; here all of them see that they are in step."""
+        return self.ranks is not None and self.ranks.some(f"update {self.step + 1}", [self.halting])[0]
+
+    def _once(self, where: str, make: Callable[[], Value]) -> Value:
+        """What is made by rank 0 alone and told to the others, so that all decide alike."""
+        return make() if self.ranks is None else self.ranks.told(f"{where} of step {self.step}", make)
+
     def _begin(self) -> Iterator[Record]:
+        if self.ranks is not None:
+            settings = {key: value for key, value in self.run_info().config.items() if key != "device"}
+            check_alike(self.ranks, settings, self.model, self.sampler)
+            begin_alike(self.ranks, self.model)
         if self._resumed:
             return
         self._began = time.monotonic()
@@ -249,7 +282,8 @@ class Training(Iterator[Record]):
     def _round(self) -> Iterator[Record]:
         """The validations of this moment, what the schedule makes of them, and a checkpoint."""
         metrics = {task.name: task.judge.label for task in self.problem.tasks}
-        values = validation(self.model, self.problem, self.device, step=self.step)
+        validated = partial(validation, self.model, self.problem, self.device, step=self.step)
+        values = self._once("the validations", validated)
         at = {"step": self.step, "position": self.position}
         for task, value in values.items():
             yield Validation(**at, task=task, metric=metrics[task], value=value)
@@ -274,7 +308,8 @@ class Training(Iterator[Record]):
         elif signal.kind == "distillation":
             assert self.checkpoints is not None
             assert signal.task is not None
-            labels = soft_labels(self.model, self.problem, signal.task, device=self.device)
+            made = partial(soft_labels, self.model, self.problem, signal.task, device=self.device)
+            labels = self._once("the soft labels", made)
             self.checkpoints.save_soft(signal.task, self.step, labels)
             self.course.distil(signal.task, labels, self.step)
 
@@ -282,7 +317,8 @@ class Training(Iterator[Record]):
         for signal in self.course.end(self.step, self.position):
             yield Event(*signal)
         if self.problem.test is not None:
-            values = evaluation(self.model, self.problem.tasks, self.problem.test, self.device, step=self.step)
+            tested = partial(evaluation, self.model, self.problem.tasks, self.problem.test, self.device, step=self.step)
+            values = self._once("the test", tested)
             yield from (Measure(step=self.step, name="test", task=task, value=v) for task, v in values.items())
         yield Event(step=self.step, position=self.position, kind="finish")
         self._finished = True

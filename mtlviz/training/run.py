@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from mtlviz.data.problem import Problem
-from mtlviz.errors import RunLogError
+from mtlviz.errors import ProblemError, RunLogError
+from mtlviz.gradients.ranks import attempt, ranks_of
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.runlog import arguments
 from mtlviz.runlog.log import RunLog
@@ -46,6 +47,7 @@ def start(
     validate_every: int | None = None,
     layers_every: int = 10,
     affinity_every: int = 0,
+    group: Any = None,
 ) -> Run:
     """Starts `train` in a background thread that writes a run log, and returns at once.
 
@@ -56,6 +58,10 @@ def start(
     A run with a folder keeps checkpoints: one at each validation, of which each task's best and the newest stay. One
     that is resumed on the CPU ends with the very parameters, rows and events (but for their `time`) of one that nobody
     killed, unless its data are a DataLoader or its functions (weighting, losses, optimizer) keep state of their own.
+
+    On several ranks (see `train`) rank 0 writes the folder and keeps checkpoints there; the others keep theirs, and
+    a log of their own, in memory. `stop` of any rank stops them all; `pause` and `resume` are refused, but a single
+    process can go on with a run of several.
 
     A script should call `run.wait()`, since the thread ends with the program.
 
@@ -71,6 +77,12 @@ def start(
             "resume=True goes on with the run in a folder: give log=<its folder>, and no overwrite=True, which would "
             "replace it"
         )
+    ranks = ranks_of(group)
+    if resume and ranks is not None:
+        raise ProblemError(
+            "a run on several ranks cannot resume yet; go on with it in a single process (group=False), which computes "
+            "the same to float tolerance"
+        )
     make = partial(
         train,
         problem,
@@ -85,6 +97,7 @@ def start(
         validate_every=validate_every,
         layers_every=layers_every,
         affinity_every=affinity_every,
+        group=False if ranks is None else ranks,
     )
     if isinstance(log, RunLog):
         if overwrite:
@@ -96,7 +109,12 @@ def start(
     if resume and folder is not None:
         return Run(*resumed(make, folder))
     training = make()
-    return Run(training, begun(training, folder, overwrite=overwrite))
+    if ranks is None:
+        return Run(training, begun(training, folder, overwrite=overwrite))
+    opening = partial(begun, training, folder if ranks.leads else None, overwrite=overwrite)
+    own, error = attempt(opening)
+    ranks.meet("the log of the run", error=error)
+    return Run(training, own)
 
 
 class Run:
@@ -161,7 +179,12 @@ class Run:
         return self._error
 
     def pause(self) -> None:
-        """Asks the run to halt before its next record; returns at once. A run that has ended stays as it is."""
+        """Asks the run to halt before its next record; returns at once. A run that has ended stays as it is.
+
+        Raises: ProblemError on several ranks, where the others would wait in vain.
+        """
+        if self.training.ranks is not None:
+            raise ProblemError("a run on several ranks cannot pause; stop it, or let it go on")
         self._going.clear()
 
     def resume(self) -> None:
@@ -170,6 +193,7 @@ class Run:
 
     def stop(self) -> None:
         """Asks the run to end after the record it is at, paused or not; returns at once and keeps the log."""
+        self.training.halting = True
         self._stopping.set()
         self._going.set()
 
@@ -205,9 +229,11 @@ class Run:
                     continue
                 if not self._going.is_set():
                     self._hold()
-                if self._stopping.is_set():
+                if self._stopping.is_set() and self.training.ranks is None:
                     self._note("stop")
                     break
+            if self.training.ranks is not None and not self._finished:  # some rank has stopped them all
+                self._note("stop")
         except BaseException as error:  # noqa: BLE001 - the border of the thread: the error reaches the user by wait()
             self._fail(error)
         try:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtlviz.data.parts import part_of
 from mtlviz.data.problem import Problem
 from mtlviz.data.sampler import BatchSampler
 from mtlviz.data.splits import Batch
 from mtlviz.errors import NonFiniteError, WeightingError
 from mtlviz.gradients.aggregator import Aggregator, Combined, StepView, outside_span
+from mtlviz.gradients.ranks import Ranks
 from mtlviz.gradients.shared import SharedGradients, TaskGradients
 from mtlviz.models.shared_trunk import SharedTrunk
 from mtlviz.randomness import derived_seed, seeded
@@ -32,6 +34,8 @@ class Updater:
     """Steps a model over the batches of a problem; everything random is a function of seed and position.
 
     Nothing of a batch, of dropout or of a further batch needs a stored state to be repeated after a rewind.
+
+    ranks: processes that each compute every R-th row of a batch, with dropout of their own, and step alike.
     """
 
     def __init__(
@@ -47,12 +51,14 @@ class Updater:
         seed: int,
         layers_every: int,
         affinity_every: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.weighting, self.device, self.seed = model, weighting, device, seed
         self.optimizer, self.scheduler, self.layers_every = optimizer, scheduler, layers_every
         needs = weighting.needs if isinstance(weighting, Method) else frozenset()
         asked = {name: name in needs for name in ("representation", "jacobian")}
-        self.gradients = SharedGradients(model, problem.tasks, **asked)
+        self._ranks = ranks
+        self.gradients = SharedGradients(model, problem.tasks, **asked, ranks=ranks)
         self.affinity_every, self._lookahead = affinity_every, Lookahead(self.gradients, device)
         self._observes = "losses_after" in needs
         self._names = tuple(task.name for task in problem.tasks)
@@ -70,7 +76,9 @@ class Updater:
         self.sampler, self._annealed = sampler, annealed
         self.gradients.tasks = problem.tasks
         size, seed = sampler.batch_size, derived_seed(self.seed, 4)
-        self._further = FurtherBatches(self.model, problem, batch_size=size, seed=seed, shares=shares)
+        self._further = FurtherBatches(
+            self.model, problem, batch_size=size, seed=seed, shares=shares, ranks=self._ranks
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a rewind brings back, not copied: all that the updates to come depend on, but for the position."""
@@ -105,7 +113,7 @@ class Updater:
 
         Raises: NonFiniteError for a loss or gradient that is not finite; WeightingError for weights nobody can use.
         """
-        with seeded(derived_seed(self.seed, 2, position), self.device):
+        with seeded(self._dropout(position), self.device):
             batch = self._batch(position)
             if self._records_affinity(position):
                 self._lookahead.begin()
@@ -159,7 +167,15 @@ class Updater:
 
     def _batch(self, position: int) -> Batch:
         batch = self.sampler.batch(position)
-        return (batch if self._annealed is None else self._annealed.mixed(batch, position)).to(self.device)
+        batch = batch if self._annealed is None else self._annealed.mixed(batch, position)
+        if self._ranks is not None:
+            batch = part_of(batch, self._ranks.rank, self._ranks.size)
+        return batch.to(self.device)
+
+    def _dropout(self, position: int) -> int:
+        """The seed of what an update draws in passing forward; rank 0 draws as a single process does."""
+        own = [self._ranks.rank] if self._ranks is not None and self._ranks.rank else []
+        return derived_seed(self.seed, 2, position, *own)
 
     def _records_layers(self, position: int) -> bool:
         return self.layers_every > 0 and position % self.layers_every == 0
@@ -216,7 +232,7 @@ class Updater:
 
     def _show_losses_after(self, step: int, position: int, batch: Batch, present: Mask) -> None:
         """Tells the method the losses of the same batch, under the same dropout, at the new parameters."""
-        with seeded(derived_seed(self.seed, 2, position), self.device):
+        with seeded(self._dropout(position), self.device):
             losses = self.gradients.losses(batch)
         on_host = losses.double().cpu().numpy()
         for name, loss in zip(np.array(self._names)[present], on_host[present], strict=True):
@@ -241,7 +257,10 @@ class Updater:
         parts = [gradients.losses.double(), self.gradients.head_peak(gradients).reshape(1)]
         of_z = gradients.representation
         parts += [self.gradients.layer_gramians(gradients).flatten(), *([] if of_z is None else [of_z.flatten()])]
-        packed = torch.cat(parts).cpu().numpy()
+        whole = torch.cat(parts).cpu()
+        if self._ranks is not None:
+            self._ranks.tell_(whole)  # so that all weigh by the very same numbers
+        packed = whole.numpy()
         cube = packed[tasks + 1 :].reshape(-1, tasks, tasks)
         cube = (cube + cube.transpose(0, 2, 1)) / 2
         layers, last = (cube, None) if of_z is None else (cube[:-1], cube[-1])
