@@ -4,9 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlviz.interop import tensorboard, torchjd
+    import mtlviz.interop.lightning as lightning
+    import mtlviz.interop.tensorboard as tensorboard
+    import mtlviz.interop.torchjd as torchjd
+    import mtlviz.interop.transformers as transformers
 
-__all__ = ["tensorboard", "torchjd"]
+__all__ = ["lightning", "tensorboard", "torchjd", "transformers"]
 
 
 def __getattr__(name: str) -> Any:
