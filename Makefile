@@ -31,8 +31,9 @@ sample: .venv/ready  ## make data_samples anew: the run and the listings
 	$(BIN)/python data_samples/record.py
 	$(BIN)/python data_samples/listings.py
 
-study: .venv/ready  ## record data_samples/study_related*.csv anew: three seeds, every method, up to half an hour
+study: .venv/ready  ## record the studies of data_samples anew, study_related*.csv and source_sweep.csv: up to half an hour
 	$(BIN)/python data_samples/study.py
+	$(BIN)/python data_samples/source_sweep.py
 
 soak: .venv/ready chromium  ## the long tests
 	$(BIN)/python -m pytest -m soak

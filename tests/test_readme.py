@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_readmes_code_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     code = "\n".join(blocks).replace("data_samples/", f"{ROOT}/data_samples/")
     code, shortened = re.subn(r"steps=(2000|300)\b", "steps=40", code)
-    assert shortened == 5
+    assert shortened == 6
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
