@@ -65,7 +65,8 @@ class General:
         """Nothing to do: nothing is kept between calls."""
 
     def gramians(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
-        """(K, T, T) float64 Gramians of the K layers, on the device; rows and columns of a None are NaN.
+        """(K, T, T) float64 Gramians of the K layers, on the device; rows and columns of a None are NaN, with ranks 0
+        where none of them has it.
 
         losses: T numbers with a graph. features: the representation z to cut the graph at: the gradient is then what
         flows through z, ∂L_t/∂z carried on through the trunk.
@@ -74,9 +75,9 @@ class General:
         rows = self._rows if self.ranks is None else self._rows_of_all
         cube = torch.cat([_gramians(rows(sources, a, b), spans) for a, b, spans in self._blocks(len(losses))])
         for task, loss in enumerate(losses):
-            if loss is None:
-                cube[:, task, :] = torch.nan
-                cube[:, :, task] = torch.nan
+            if loss is None and self.ranks is None:  # another may have it
+                cube[:, task].fill_(torch.nan)
+                cube[:, :, task].fill_(torch.nan)
         return cube
 
     def jacobian(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:

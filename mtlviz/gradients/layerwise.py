@@ -84,7 +84,7 @@ class Layerwise:
         self.tape.clear()
 
     def gramians(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
-        """(K, T, T) float64 Gramians of the layers for T scalar losses, NaN where one is None.
+        """(K, T, T) float64 Gramians of the layers for T scalar losses, NaN where one is None (0 with ranks).
 
         The graph stays for the caller's own backward; `.grad`, buffers and random numbers stay as they are. A loss
         without a graph has gradient 0. features: the representation z to cut the graph at: the gradient is then what
@@ -107,10 +107,12 @@ class Layerwise:
             ]
         finally:
             self.tape.clear()
+            self._buffer = None
         cube = torch.stack(parts)
         for t, loss in enumerate(losses):
-            if loss is None:
-                cube[:, t, :] = cube[:, :, t] = torch.nan
+            if loss is None and self.ranks is None:  # another may have it
+                cube[:, t].fill_(torch.nan)
+                cube[:, :, t].fill_(torch.nan)
         return cube
 
     def measured(

@@ -17,6 +17,28 @@ Flags = NDArray[np.bool_]
 _CHUNK = 2**20  # numbers that are in double precision at a time
 
 
+class Coming:
+    """Numbers on their way from the device, for which the host need not wait."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values, self._arrival = values, None
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._arrival = torch.cuda.Event()
+            self._arrival.record()
+
+    def there(self) -> bool:
+        """Whether they have come."""
+        return self._arrival is None or self._arrival.query()
+
+    def numbers(self) -> list[float]:
+        """The numbers, waited for."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._values.tolist()
+
+
 class Effective:
     """Holds J (T, P) and θ (P,) from a recorded step until the optimizer has stepped, then measures J Δθ and ‖Δθ‖.
 
@@ -31,7 +53,7 @@ class Effective:
             raise ProbeError("effective: this optimizer steps none of the shared parameters; give the one that does")
         self._parameters = parameters
         self._held: tuple[int, torch.Tensor, list[torch.Tensor], Flags] | None = None
-        self._ready: tuple[int, torch.Tensor, Flags] | None = None
+        self._ready: tuple[int, Coming, Flags] | None = None
         self.seconds = 0.0
         self._handle = optimizer.register_step_post_hook(self._stepped)
 
@@ -39,13 +61,16 @@ class Effective:
         """Keeps the Jacobian of a step, and the parameters that it was taken at."""
         self._held = step, jacobian, [p.detach().clone() for p in self._parameters], present
 
-    def take(self) -> tuple[int, dict[int, float], float] | None:
-        """The step, ⟨g_t, Δθ⟩ of the present tasks and ‖Δθ‖, once they are there; what was not stepped is dropped."""
+    def take(self, *, wait: bool = True) -> tuple[int, dict[int, float], float] | None:
+        """The step, ⟨g_t, Δθ⟩ of the present tasks and ‖Δθ‖, once they are there; what was not stepped is dropped.
+
+        wait: for the device, where it has not come so far.
+        """
         self._held = None
-        if self._ready is None:
+        if self._ready is None or not (wait or self._ready[1].there()):
             return None
         (step, values, present), self._ready = self._ready, None
-        *changes, length = values.tolist()
+        *changes, length = values.numbers()
         return step, {int(task): changes[task] for task in np.flatnonzero(present)}, length
 
     def close(self) -> None:
@@ -70,5 +95,5 @@ class Effective:
                 values[-1] += part.square().sum()
             start += moved.numel()
         values[-1].sqrt_()
-        self._ready = step, values, present
+        self._ready = step, Coming(values), present
         self.seconds += time.perf_counter() - began

@@ -35,7 +35,7 @@ class Halves:
         self._splits += 1
         order = np.random.default_rng(derived_seed(7, self._splits)).permutation(size)
         mask = torch.zeros(size, dtype=torch.bool)
-        mask[torch.from_numpy(order[: size // 2])] = True
+        mask.index_fill_(0, torch.from_numpy(order[: size // 2]), True)
         self.samples[0] += size // 2
         self.samples[1] += size - size // 2
         device = next((tensor.device for tensor in (features, *losses) if tensor is not None), mask.device)
