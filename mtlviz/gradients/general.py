@@ -65,8 +65,7 @@ class General:
         """Nothing to do: nothing is kept between calls."""
 
     def gramians(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
-        """(K, T, T) float64 Gramians of the K layers, on the device; rows and columns of a None are NaN, with ranks 0
-        where none of them has it.
+        """(K, T, T) float64 Gramians of the K layers, on the device; rows and columns of a None are NaN (0 with ranks).
 
         losses: T numbers with a graph. features: the representation z to cut the graph at: the gradient is then what
         flows through z, ∂L_t/∂z carried on through the trunk.

@@ -42,7 +42,7 @@ class Ranks:
         if self.rank < 0:
             raise ProblemError("this process does not belong to the group; give group=False for it to be alone")
         members = dist.get_process_group_ranks(self._given)
-        self._first = members[0]
+        self._first, self._lost = members[0], ""  # once the others are lost, no message can be told from another
         with _patient(f"{len(members) - 1} other processes to begin (each of them must make its own, as this one did)"):
             self._own = dist.new_group(
                 members, backend="gloo", timeout=timedelta(seconds=LIMIT), use_local_synchronization=True
@@ -102,16 +102,18 @@ class Ranks:
         return self._own if tensor.device.type == "cpu" else self._given
 
     def _numbers(self, where: str, numbers: Sequence[int]) -> NDArray[np.int64]:
-        own = torch.tensor(numbers, dtype=torch.int64)
+        own = torch.tensor([int(number) for number in numbers])
         every = own.new_empty(self.size, len(own))
         try:
-            work = dist.all_gather(list(every.unbind(0)), own, group=self._own, async_op=True)
-            _wait(work, where)
+            if not self._lost:
+                work = dist.all_gather(list(every.unbind(0)), own, group=self._own, async_op=True)
+                _wait(work, where)
         except RuntimeError as error:
+            self._lost = f"rank {self.rank} waited at {where}, where the other processes did not come ({error})"
+        if self._lost:
             raise ProblemError(
-                f"rank {self.rank} waited at {where}, where the other processes did not come: every rank must make the "
-                f"same calls in the same order, and go on for as long as the others. torch says: {error}"
-            ) from error
+                f"{self._lost}: every rank must make the same calls in the same order, and go on as long as the others"
+            )
         return every.numpy()
 
     def _differ(self, where: str, error: BaseException | None) -> None:

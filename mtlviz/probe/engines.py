@@ -10,6 +10,7 @@ from torch import nn
 
 from mtlviz.gradients.general import General
 from mtlviz.gradients.layerwise import Layerwise
+from mtlviz.gradients.ranks import Ranks
 
 
 class Engine(Protocol):
@@ -23,6 +24,11 @@ class Engine(Protocol):
     @property
     def parameters(self) -> Sequence[nn.Parameter]:
         """What is shared."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its precision."""
         ...
 
     @property
@@ -47,11 +53,14 @@ class Grouped(Layerwise):
     groups: name -> parameters; those of a module's own stand in one group.
     """
 
-    def __init__(self, module: nn.Module, groups: Mapping[str, Sequence[nn.Parameter]]) -> None:
-        super().__init__(module, frozen=True)
+    def __init__(
+        self, module: nn.Module, groups: Mapping[str, Sequence[nn.Parameter]], *, ranks: Ranks | None = None
+    ) -> None:
+        super().__init__(module, frozen=True, ranks=ranks)
         of = {id(p): place for place, parameters in enumerate(groups.values()) for p in parameters}
         self._groups = len(groups)
-        self._place = torch.tensor([of[id(layer.parameters[0])] for layer in self.parts], device=self.device)
+        place = torch.tensor([of[id(layer.parameters[0])] for layer in self.parts])
+        self._place = place.to(self.device, non_blocking=True)  # so that the host need not wait
 
     def gramians(self, losses: Sequence[torch.Tensor | None], features: torch.Tensor | None = None) -> torch.Tensor:
         """(K, T, T) of the K groups; see `Layerwise.gramians`."""
@@ -62,12 +71,17 @@ class Grouped(Layerwise):
 
 
 def engine_of(
-    module: nn.Module | None, groups: Mapping[str, Sequence[nn.Parameter]], *, by: str, holds: bool
+    module: nn.Module | None,
+    groups: Mapping[str, Sequence[nn.Parameter]],
+    *,
+    by: str,
+    holds: bool,
+    ranks: Ranks | None = None,
 ) -> Engine:
     """The engine for shared parameters in groups.
 
-    by: the grouping. holds: whether the Jacobian itself is needed.
+    by: the grouping. holds: whether the Jacobian itself is needed. ranks: over which Gramians are of the sum.
     """
     if module is None or by == "tensors" or holds:
-        return General(groups)
-    return Grouped(module, groups)
+        return General(groups, ranks=ranks)
+    return Grouped(module, groups, ranks=ranks)

@@ -63,6 +63,10 @@ class Given:
                 cube[group].addmm_(columns, columns.T)
         return cube
 
+    def parts(self, whole: torch.Tensor) -> list[torch.Tensor | None]:
+        """(T, n) each of a `whole`."""
+        return list(whole.split([p.numel() for p in self.parameters], dim=1))
+
     def whole(self, rows: Sequence[torch.Tensor | None], tasks: int, like: torch.dtype) -> torch.Tensor:
         """(T, P), a copy; zeros where there is no gradient."""
         pairs = zip(rows, self.parameters, strict=True)

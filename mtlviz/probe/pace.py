@@ -8,8 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from statistics import median, median_low
 
+import numpy as np
 import torch
 
+from mtlviz.errors import ProbeError
+
+_FAR = 10**6  # steps to look ahead
 _CHANGES = 1.2  # a spacing is kept while the wanted one is within this factor: timings are noisy
 
 
@@ -33,6 +37,7 @@ class Pace:
         self._costs: deque[float] = deque(maxlen=9)
         self._cost = 0.0  # since the last recorded step
         self._next: int | None = None
+        self._followed = False
         self._entered, self._left = 0.0, math.nan
 
     @property
@@ -67,8 +72,8 @@ class Pace:
         """Whether this step is to be recorded."""
         if self._next is None:
             return True
-        if step < self._next:
-            return False
+        if step < self._next or self._followed:
+            return step >= self._next
         expected = median_low(self._costs) if self._costs else 0.0
         return self._budget is None or self.spent + expected <= self._budget * self.between
 
@@ -86,10 +91,41 @@ class Pace:
         return self.every != before
 
     @property
+    def budgeted(self) -> bool:
+        """Whether the spacing follows the time that is spent."""
+        return self._budget is not None
+
+    def planned(self) -> tuple[int, int | None]:
+        """The spacing, and the next step to be recorded if all goes on as it does: for other ranks to follow."""
+        if self._budget is None or self._next is None or not (self._gaps and self._costs):
+            return self.every, self._next
+        lacking = (self.spent + median_low(self._costs)) / self._budget - self.between
+        steps = math.ceil(lacking / max(median(self._gaps) * self._calls, 1e-9))
+        return self.every, max(self._next, self._next - self.every + min(steps, _FAR))
+
+    def follow(self, every: int, following: int | None) -> None:
+        """Takes over what another rank has `planned`; time is no longer looked at until then."""
+        self.every, self._next, self._followed = every, following, True
+
+    @property
     def times(self) -> tuple[float, float]:
         """Median seconds of a recorded step, and of the loop's own part of a step."""
         cost = median_low(self._costs) if self._costs else math.nan
         return cost, median(self._gaps) * self._calls if self._gaps else math.nan
+
+
+def pace_of(every: int | None, budget: float | None, accumulate: int) -> Pace:
+    """The pace of a probe's settings.
+
+    Raises: ProbeError for what is no spacing, no count or no share.
+    """
+    every = every if every is not None else 1 if budget is not None else 10
+    for what, value in (("every", every), ("accumulate", accumulate)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ProbeError(f"{what} must be a whole number from 1, got {value!r}")
+    if budget is not None and not (isinstance(budget, int | float) and 0 < budget < float("inf")):
+        raise ProbeError(f"budget is the share of the loop's time to spend, as 0.1; got {budget!r}")
+    return Pace(int(every), budget, calls=int(accumulate))
 
 
 class Stopwatch:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from mtlviz.errors import ProbeError, RunLogError
-from mtlviz.probe.losses import Losses, Numbers, read_numbers
-from mtlviz.probe.opening import Path, Tasks, ending, opened, task_infos
-from mtlviz.probe.pace import Pace
+from mtlviz.errors import ProbeError
+from mtlviz.probe.journal import Journal
+from mtlviz.probe.losses import Losses, Numbers
+from mtlviz.probe.opening import Path, Tasks, ending, task_infos
+from mtlviz.probe.pace import pace_of
 from mtlviz.probe.recorder import recorder_of
+from mtlviz.probe.together import alike, joined
 from mtlviz.runlog.info import RunInfo
-from mtlviz.runlog.records import Event, Measure, Record, Validation
+from mtlviz.runlog.records import Event, Measure
 
 
 class Probe:
@@ -38,8 +37,8 @@ class Probe:
     the graph that is there, and logs losses, Gramian (whole and by layer), weights and learning rate; a step in
     between costs a few microseconds. It never writes to `.grad`, parameters, optimizer or graph; buffers that a
     checkpointed part counts again, random states and autocast are as before. Hooks that you registered on tensors or
-    modules do run in its passes as in yours. Before a recorded step it watches the module's forward passes: evaluate
-    under torch.no_grad(), or what passes there in between is kept until that step.
+    modules do run in its passes as in yours, and a tensor that you told to retain_grad() gets the gradients of its
+    passes too, unless it is `features`: set its `.grad` to None after `step`. It keeps nothing of a forward pass alive.
 
     What the loop may use: AMP (give `scaler=`), accumulation (`accumulate=`), `torch.compile`, checkpointing with
     use_reentrant=False (reentrant is refused), tied and frozen parameters, tasks that are absent (None, or left out of
@@ -75,6 +74,13 @@ class Probe:
         (a = b: the squared length without noise). Needs features, or per-sample losses (B,) each, whose mean is then
         the loss; losses that add over samples; no batch statistics: BatchNorm in training mode is refused. Costs a
         second backward pass a task. See `analysis.conflict_test`, `analysis.noise_floor`.
+    group: under DistributedDataParallel, the ranks that measure together: a group of torch.distributed, None for all
+        (where it is initialised), False for this process alone. All of them make the probe and call `step` alike;
+        what is logged is of the whole batch, by rank 0: losses and gradients are means over all samples (`samples=`, or
+        the rows of features, told on every rank; else over the ranks that have the task), and the Gramian is that of
+        these means, not the mean of the ranks'. DDP itself divides by the number of ranks, whatever their samples.
+        Weights, learning rate and what you log by hand are those of rank 0; the log of the others stays empty. A rank
+        that leaves a step out keeps the others waiting: they say so after a minute, and fail after half an hour.
     name: what the run is called. config: JSON values worth remembering, "steps" among them for a progress bar.
     resume: go on with the run in the folder (or begin one): True, or the number of updates done, where more were done
         than the last that was recorded; later rows are superseded.
@@ -104,39 +110,41 @@ class Probe:
         config: Mapping[str, Any] | None = None,
         resume: bool | int = False,
         overwrite: bool = False,
+        group: Any = None,
     ) -> None:
-        infos = task_infos(tasks, metrics, directions)
-        self.tasks = tuple(task.name for task in infos)
-        every = _whole("every", every if every is not None else 1 if budget is not None else 10)
-        self._accumulate = _whole("accumulate", accumulate)
-        if budget is not None and not (isinstance(budget, int | float) and 0 < budget < float("inf")):
-            raise ProbeError(f"budget is the share of the loop's time to spend, as 0.1; got {budget!r}")
-        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
-            raise ProbeError(f"optimizer must be a torch optimizer, got {type(optimizer).__name__}")
-        self._recorder, layers_found = recorder_of(
-            shared,
-            self.tasks,
-            layers=layers,
-            weights=weights,
-            scaler=scaler,
-            accumulate=self._accumulate,
-            effective=effective,
-            noise=noise,
-        )
-        self._optimizer = optimizer if optimizer is not None else effective
-        own: dict[str, Any] = {"every": every, "budget": budget, "accumulate": self._accumulate, "noise": bool(noise)}
-        own |= {"engine": self.engine, "weights": "1 unless told" if weights is None else "told"}
-        info = RunInfo(name, infos, layers_found, own | dict(config or {}))
-        try:
-            self.log, self._step = opened(log, info, resume=resume, overwrite=overwrite)
-        except BaseException:
-            self._recorder.close()
-            raise
-        self._began = time.monotonic() - self.log.time
-        self._pace = Pace(every, budget, calls=self._accumulate)
-        self._ended = False
+        self._ranks = ranks = joined(group)
+        self._accumulate = accumulate
+        with alike(ranks) as settings:
+            infos = task_infos(tasks, metrics, directions)
+            self.tasks = tuple(task.name for task in infos)
+            self._pace = pace_of(every, budget, accumulate)
+            self._recorder, parts = recorder_of(
+                shared,
+                self.tasks,
+                layers,
+                weights,
+                scaler=scaler,
+                holds=accumulate > 1,
+                effective=effective,
+                noise=noise,
+                ranks=ranks,
+            )
+            self._optimizer = _optimizer(optimizer, effective)
+            own: dict[str, Any] = {"every": self.every, "budget": budget, "accumulate": int(accumulate)}
+            own |= {"noise": bool(noise), "engine": self.engine}
+            settings |= own | {"tasks": self.tasks, "layers": parts, "effective": effective is not None}
+            own |= {"weights": "1 unless told" if weights is None else "told"}
+            try:
+                info = RunInfo(name, infos, parts, own | dict(config or {}))
+                silent = ranks is not None and not ranks.leads
+                self._journal = Journal(log, info, resume=resume, overwrite=overwrite, silent=silent)
+            except BaseException:
+                self._recorder.close()
+                raise
+        if ranks is not None:
+            self._journal.step = ranks.told("the updates that are done", lambda: self._journal.step)
+        self.log, self._ended = self._journal.log, False
         self._calls, self._recording = 0, True  # calls of the present step, and whether it is recorded
-        self._append(Event(self._step, self._step, "resume" if self._step else "start"))
         self._recorder.engine.watch()
 
     # ---- what it tells
@@ -159,7 +167,7 @@ class Probe:
     @property
     def updates(self) -> int:
         """Updates done, as far as `step` was called for them."""
-        return self._step
+        return self._journal.step
 
     @property
     def engine(self) -> str:
@@ -175,7 +183,7 @@ class Probe:
         return self._pace.overhead
 
     def __repr__(self) -> str:
-        return f"<Probe of {', '.join(self.tasks)}: step {self._step}, every {self.every}, {self.engine}>"
+        return f"<Probe of {', '.join(self.tasks)}: step {self.updates}, every {self.every}, {self.engine}>"
 
     # ---- what a loop calls
 
@@ -208,13 +216,15 @@ class Probe:
         Raises: ProbeError for losses that cannot be differentiated one by one.
         """
         if self._ended:
-            self._check_open()
+            self._journal.check_open()
         if last is False and self._accumulate == 1:
             raise ProbeError("several calls make an update here: give the probe accumulate=, how many there mostly are")
         self._pace.enter()
         self._calls += 1
         last = self._calls >= self._accumulate if last is None else bool(last)
-        cost = None
+        cost, together = None, self._recorder.together
+        if together is not None and self._recording and self._calls == 1:
+            together.begin(self.updates + 1)
         try:
             if self._recorder.effective is not None and self._calls == 1:
                 self._follow()
@@ -222,10 +232,12 @@ class Probe:
                 self._recorder.add(losses, features, weights, samples, scaled=scaled, jacobian=jacobian)
                 if last:
                     cost = self._write()
-        except BaseException:
+        except BaseException as error:
             self._recording = False
             self._recorder.reset()
             self._recorder.engine.rest()
+            if together is not None:
+                together.failed(error)
             raise
         finally:
             recorded = last and self._recording
@@ -243,26 +255,19 @@ class Probe:
 
         Raises: ProbeError for an unknown task or no number.
         """
-        given = {**(values or {}), **tasks}
-        numbers = read_numbers("validation", given, self.tasks)
-        self._check_open()
-        for task, number in zip(self.log.tasks, numbers, strict=True):
-            if number is not None:
-                self._append(Validation(self._step, self._step, task.name, metric or task.metric, float(number)))
+        self._journal.validation({**(values or {}), **tasks}, metric)
 
     def event(self, kind: str, task: str | None = None, **detail: Any) -> None:
         """Logs that something happened to the run, or to a task; `detail` are JSON values."""
-        self._check_open()
-        self.log.append(Event(self._step, self._step, kind, task, detail))
+        self._journal.add(Event(self.updates, self.updates, kind, task, detail))
 
     def measure(self, name: str, value: float, *, task: str | None = None, other: str | None = None) -> None:
         """Logs any further number of the run, a task or a pair of tasks."""
-        self._check_open()
-        self.log.append(Measure(self._step, name, float(value), task, other))
+        self._journal.add(Measure(self.updates, name, float(value), task, other))
 
     def close(self) -> None:
         """Ends the run as finished, and closes its log; closing twice does nothing."""
-        self._end(ending(None, self._step))
+        self._end(ending(None, self.updates))
 
     def __enter__(self) -> Probe:
         return self
@@ -270,70 +275,54 @@ class Probe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(ending(error, self._step))
+        self._end(ending(error, self.updates))
 
     # ---- recording
 
     def _write(self) -> float | None:
         """Logs the step whose calls were added. Returns: what it took, where that is not the time on the host."""
         rate = float("nan") if self._optimizer is None else float(self._optimizer.param_groups[0]["lr"])
-        for record in self._recorder.records(self._step + 1, time=self._time(), learning_rate=rate):
-            self._append(record)
+        for record in self._recorder.records(self.updates + 1, time=self._journal.time, learning_rate=rate):
+            self._journal.append(record)
         return self._recorder.cost()
 
     def _turn(self, recorded: bool) -> None:
         """The update's last call is over."""
         self._calls = 0
-        self._step += 1
-        if recorded and self._pace.recorded(self._step):
+        self._journal.step += 1
+        if recorded and self._pace.recorded(self.updates):
             spent, between = self._pace.times
-            detail = {"every": self.every, "seconds": spent, "between": between}
-            self._append(Event(self._step, self._step, "every", detail=detail))
-        self._recording = self._pace.due(self._step + 1)
+            self._journal.event("every", every=self.every, seconds=spent, between=between)
+        if recorded and self._ranks is not None and self._pace.budgeted:
+            self._pace.follow(*self._ranks.told(f"the pace after step {self.updates}", self._pace.planned))
+        self._recording = self._pace.due(self.updates + 1)
         if self._recording:
             self._recorder.engine.watch()
         elif recorded:
             self._recorder.engine.rest()
 
-    def _follow(self) -> None:
+    def _follow(self, *, wait: bool = False) -> None:
         """Logs what the optimizer made of the last recorded step."""
         effective = self._recorder.effective
-        for record in self._recorder.afterwards():
-            self._append(record)
+        for record in self._recorder.afterwards(wait=wait):
+            self._journal.append(record)
         if effective is not None:
             self._pace.elsewhere(effective.seconds)
             effective.seconds = 0.0
-
-    def _time(self) -> float:
-        return time.monotonic() - self._began
-
-    # ---- the log
-
-    def _append(self, record: Record) -> None:
-        try:
-            self.log.append(record)
-        except RunLogError as error:  # a full disk must not end the training; the rows stay in memory
-            if not self.log.writable:
-                raise
-            warnings.warn(f"the probe's log: {error}", RuntimeWarning, stacklevel=3)
-
-    def _check_open(self) -> None:
-        if not self.log.writable:
-            raise ProbeError(
-                "this probe is closed; to go on with its run: mv.Probe(..., log=<its folder>, resume=True)"
-            )
 
     def _end(self, event: Event) -> None:
         if not self.log.writable:
             return
         self._ended = True
-        self._follow()
+        self._follow(wait=True)
         self._recorder.close()
-        self._append(event)
-        self.log.close()
+        self._journal.close(event)
 
 
-def _whole(what: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ProbeError(f"{what} must be a whole number from 1, got {value!r}")
-    return int(value)
+def _optimizer(
+    given: torch.optim.Optimizer | None, effective: torch.optim.Optimizer | None
+) -> torch.optim.Optimizer | None:
+    """The one whose learning rate is logged."""
+    if given is not None and not isinstance(given, torch.optim.Optimizer):
+        raise ProbeError(f"optimizer must be a torch optimizer, got {type(given).__name__}")
+    return effective if given is None else given

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from mtlviz.errors import ProbeError
+from mtlviz.gradients.ranks import Ranks
 from mtlviz.probe.effective import Effective
 from mtlviz.probe.engines import Engine, engine_of
 from mtlviz.probe.given import Given
 from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.halves import Halves, check_halves
 from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
-from mtlviz.probe.measurement import Measurement, Readings, check_cut
+from mtlviz.probe.measurement import Measurement, Readings, missed_by
 from mtlviz.probe.pace import Stopwatch
+from mtlviz.probe.together import Together
 from mtlviz.probe.untouched import check_graph, explained, untouched
 from mtlviz.runlog.records import Measure, Record, Step
 
@@ -42,11 +44,15 @@ class Recorder:
         effective: Effective | None,
         holds: bool,
         layered: bool,
+        together: Together | None = None,
     ) -> None:
         self.engine, self._names, self._module, self._weights = engine, tuple(names), module, weights
         self.effective, self._layered = effective, layered
         self.given, self._halves = given, Halves() if noise else None
-        self._measurement = Measurement(engine, names, given, scaler=scaler, halves=self._halves, holds=holds)
+        self._measurement = Measurement(
+            engine, names, given, scaler=scaler, halves=self._halves, holds=holds, together=together
+        )
+        self.together = together
         self._stopwatch = Stopwatch(engine.device)
         self._recorded, self._cut_checked = 0, False
         self.reset()
@@ -54,7 +60,6 @@ class Recorder:
     def reset(self) -> None:
         """Forgets the step that was begun."""
         self._measurement.reset()
-        self._samples = np.zeros(len(self._names), dtype=np.int64)
         self._told: list[Any] | None = None
 
     def add(
@@ -71,15 +76,15 @@ class Recorder:
         if jacobian is not None:
             self._check_given(losses)
         values = read_losses(losses, self._names, per_sample=self._halves is not None and features is None)
-        self._told = self._weights if weights is None else read_numbers("weights", weights, self._names)
-        self._samples += self._counts(values, features, samples)
+        self._told = self._weights if weights is None else _on_host(read_numbers("weights", weights, self._names))
+        counts = self._counts(values, features, samples)
         self._stopwatch.start()
         retained = features is not None and features.retains_grad
         before = features.grad if features is not None and retained else None
         with explained(), untouched((features, *values), self.engine.device):
             if jacobian is None:
                 self._check(values, features)
-            self._measurement.add(values, features, scaled=scaled, jacobian=jacobian)
+            self._measurement.add(values, features, counts, scaled=scaled, jacobian=jacobian)
         if jacobian is not None:
             self.engine.rest()  # what it kept of the forward pass
         if features is not None and retained:
@@ -91,6 +96,8 @@ class Recorder:
         tensors = self._told if any(isinstance(w, torch.Tensor) for w in self._told or ()) else None
         readings = self._measurement.readings(tensors, about_to_wait=self._stopwatch.done)
         self._stopwatch.waited()
+        self._cut_checked = self._cut_checked or readings.cut
+        yield from self.afterwards(wait=True)  # the device has come by it on the way
         present = np.isfinite(readings.losses)
         told = readings.weights if readings.weights is not None else self._told
         weights = np.ones(len(self._names)) if told is None else np.array([float(w or 0) for w in told])
@@ -101,7 +108,7 @@ class Recorder:
             losses=readings.losses,
             weights=np.where(present, weights, 0.0),
             gramian=readings.layers.sum(axis=0),
-            samples=self._samples,
+            samples=self._measurement.samples,
             learning_rate=learning_rate,
             phases=("supervised",) * len(self._names),
             layers=readings.layers if self._layered else None,
@@ -112,9 +119,9 @@ class Recorder:
         self._recorded += 1
         self.reset()
 
-    def afterwards(self) -> Iterator[Measure]:
-        """What the optimizer made of the step that was recorded last, once it has stepped."""
-        taken = None if self.effective is None else self.effective.take()
+    def afterwards(self, *, wait: bool = False) -> Iterator[Measure]:
+        """What the optimizer made of the step that was recorded last, once it is known. wait: for the device."""
+        taken = None if self.effective is None else self.effective.take(wait=wait)
         if taken is not None:
             step, changes, length = taken
             for task, change in changes.items():
@@ -149,8 +156,7 @@ class Recorder:
             return
         check_graph(present, self.engine.parameters, per_sample=self._halves is not None)
         if features is not None and not self._cut_checked:
-            check_cut(losses, features, self.engine)
-            self._cut_checked = True
+            self._measurement.look(missed_by(losses, features, self.engine))
         if self._halves is not None:
             check_halves(self._module, features)
 
@@ -172,27 +178,37 @@ class Recorder:
         return np.array([0 if loss is None else len(loss) if loss.dim() else rows for loss in losses])
 
 
+def _on_host(numbers: list[Any]) -> list[Any]:
+    """The numbers, as such where no device has to be waited for."""
+    return [float(n.detach()) if isinstance(n, torch.Tensor) and n.device.type == "cpu" else n for n in numbers]
+
+
 def recorder_of(
     shared: nn.Module | Iterable[nn.Parameter],
     names: Sequence[str],
-    *,
     layers: str | None,
     weights: Numbers | None,
+    *,
     scaler: Any,
-    accumulate: int,
+    holds: bool,
     effective: torch.optim.Optimizer | None,
     noise: bool,
+    ranks: Ranks | None = None,
 ) -> tuple[Recorder, tuple[str, ...]]:
     """The recorder of a probe's settings, and the names of the layers that it logs.
+
+    holds: whether a step has several calls, which needs the Jacobian itself, as `effective` does. ranks: to measure
+    with, of which the first looks at the optimizer.
 
     Raises: ProbeError for settings that do not fit.
     """
     if scaler is not None and not (callable(getattr(scaler, "scale", None)) and hasattr(scaler, "is_enabled")):
         raise ProbeError(f"scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}")
-    told = None if weights is None else read_numbers("weights", weights, names)
+    told = None if weights is None else _on_host(read_numbers("weights", weights, names))
     found, module = groups(shared, layers), module_of(shared)
-    layered, holds = tuple(found) != (WHOLE,), accumulate > 1 or effective is not None
-    engine = engine_of(module, found, by=layers or "", holds=holds)
+    layered, holds = tuple(found) != (WHOLE,), holds or effective is not None
+    engine = engine_of(module, found, by=layers or "", holds=holds, ranks=ranks)
+    looks = None if effective is None or (ranks is not None and not ranks.leads) else effective
     recorder = Recorder(
         engine,
         names,
@@ -201,8 +217,9 @@ def recorder_of(
         weights=told,
         scaler=scaler,
         noise=noise,
-        effective=None if effective is None else Effective(effective, engine.parameters),
+        effective=None if looks is None else Effective(looks, engine.parameters),
         holds=holds,
         layered=layered,
+        together=None if ranks is None else Together(ranks, len(names), module),
     )
     return recorder, tuple(found) if layered else ()

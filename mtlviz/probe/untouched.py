@@ -12,6 +12,7 @@ from mtlviz.errors import ProbeError, ProblemError
 from mtlviz.gradients.undisturbed import undisturbed
 
 _REENTRANT = "CheckpointFunctionBackward"
+_SINK = "_DDPSinkBackward"
 
 
 @contextmanager
@@ -82,8 +83,8 @@ def check_graph(losses: Iterable[torch.Tensor], parameters: Iterable[torch.Tenso
 
     per_sample: refuse also batch statistics, through which a sample depends on the others.
 
-    Raises: ProbeError for reentrant checkpointing, for losses that reach none of the parameters, and where asked for
-        BatchNorm in training mode.
+    Raises: ProbeError for reentrant checkpointing, for losses that reach none of the parameters, for the first update
+        of DistributedDataParallel(static_graph=True), and where asked for BatchNorm in training mode.
     """
     shared, reached = {id(p) for p in parameters}, False
     for node in nodes(losses):
@@ -91,6 +92,8 @@ def check_graph(losses: Iterable[torch.Tensor], parameters: Iterable[torch.Tenso
         reached = reached or id(getattr(node, "variable", None)) in shared
         if name.startswith(_REENTRANT):
             raise ProbeError(REENTRANT_SAID)
+        if name.startswith(_SINK):
+            _check_sink(node)
         if per_sample and "BatchNorm" in name and getattr(node, "_saved_training", True):
             raise ProbeError(
                 "noise=True needs losses that add over samples, but a BatchNorm in training mode makes each sample "
@@ -101,4 +104,14 @@ def check_graph(losses: Iterable[torch.Tensor], parameters: Iterable[torch.Tenso
         raise ProbeError(
             "none of the losses depends on a shared parameter; is `shared` the very module (not a copy) that these "
             "losses were computed with, and is its output not detached?"
+        )
+
+
+def _check_sink(node: Any) -> None:
+    """Raises ProbeError where the first backward pass of all, whosever it is, sends the gradients round."""
+    wrapper: Any = node.ddp_weakref() if hasattr(node, "ddp_weakref") else None
+    if getattr(wrapper, "static_graph", False) and not wrapper._static_graph_delay_allreduce_enqueued:
+        raise ProbeError(
+            "DistributedDataParallel(static_graph=True) takes the first backward pass for yours; make the probe after "
+            "the first update, or leave static_graph out"
         )
