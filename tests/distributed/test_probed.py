@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mtlviz as mv
+from mtlviz.errors import ProbeError
 from mtlviz.probe.together import Together
 from tests.distributed.probed import CASES, probed
 from tests.distributed.torchrun import torchrun
@@ -90,5 +91,5 @@ def test_ranks_that_differ_are_told_so(found: Found) -> None:
 
 def test_what_is_sharded_is_refused() -> None:
     sharded = type("FullyShardedDataParallel", (torch.nn.Linear,), {})(2, 2)
-    with pytest.raises(mv.errors.ProbeError, match="sharded"):
+    with pytest.raises(ProbeError, match="sharded"):
         Together(None, 2, torch.nn.Sequential(sharded))  # type: ignore[arg-type]
