@@ -14,6 +14,7 @@ from mtlviz.figures.lines import finite, needed
 NAME = 24  # characters of a remedy beside its row
 HEAD = 168  # pixels of heading, legend and the last axis
 BETWEEN = 76  # pixels from one panel to the next: an axis and its title
+LEAST = 120  # pixels of all panels: below, the legend would scroll
 DOT, ROW = 15, 40  # pixels of a task in a row, and of a row at least
 COLUMNS = ("remedy", "versus", "task", "metric", "seeds", "before", "after", "gain", "low", "high", "verdict")
 
@@ -43,6 +44,7 @@ def remedy_changes(frame: pd.DataFrame) -> go.Figure:
     data = _legend(frame, tasks)
     parts = [(str(name), part) for name, part in frame.groupby("metric", sort=False, observed=True)]
     tall = [max(ROW, DOT * part["task"].nunique() + 6) * len(_rows(part)) for _, part in parts]
+    tall = [height * max(1.0, LEAST / sum(tall)) for height in tall]
     plot = sum(tall) + BETWEEN * (len(parts) - 1)
     layout: dict[str, Any] = {}
     top = plot

@@ -124,6 +124,11 @@ class Results:
         return self.frames.get("capacity_curves")
 
     @cached_property
+    def capacity_rule(self) -> pd.DataFrame | None:
+        """Whether the rule of thumb held, where the seeds are known."""
+        return analysis.capacity_rule(self.frames["capacity"], on=self.on) if "capacity" in self else None
+
+    @cached_property
     def changes(self) -> pd.DataFrame | None:
         """What each remedy changed."""
         if "remedies" in self:
@@ -151,6 +156,10 @@ def _prediction(results: Results) -> go.Figure | None:
     return figures.transfer_prediction(frame, correlations)
 
 
+def _capacity(results: Results) -> go.Figure | None:
+    return _of(results.capacity, partial(figures.capacity_curves, rule=results.capacity_rule))
+
+
 def _source_differences(results: Results) -> go.Figure | None:
     frame = results.frames.get("differences")
     if "sweep" in results:
@@ -174,7 +183,7 @@ TABS: Mapping[str, Mapping[str, Draw]] = {
         "covariance_spectra": _given("spectra", figures.covariance_spectra),
         "covariance_alignment": _given("alignment", figures.covariance_alignment),
     },
-    "Capacity": {"capacity_curves": lambda results: _of(results.capacity, figures.capacity_curves)},
+    "Capacity": {"capacity_curves": _capacity},
     "Remedies": {"remedy_changes": lambda results: _of(results.changes, figures.remedy_changes)},
 }
 """The figures of each tab; one that the results do not tell is left out, and so is a tab without any."""
