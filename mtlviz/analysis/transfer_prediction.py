@@ -147,7 +147,7 @@ def _tasks(pairs: pd.DataFrame) -> list[str]:
     target = pairs["target"]
     if isinstance(target.dtype, pd.CategoricalDtype):
         return [str(name) for name in target.cat.categories]
-    return list(dict.fromkeys([*pairs["source"].astype(str), *target.astype(str)]))
+    return list(dict.fromkeys([*target.astype(str), *pairs["source"].astype(str)]))
 
 
 def _signal(name: str, frame: Any, pairs: pd.DataFrame) -> Numbers:

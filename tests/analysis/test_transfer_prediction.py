@@ -59,7 +59,7 @@ def test_every_ordered_pair_gets_each_signal_and_its_gain() -> None:
     np.testing.assert_array_equal(frame.relative_high[:4], [75.0, 0.0, 18.75, 15.625])
     assert list(frame.verdict[:3]) == ["positive", "undecided", "undecided"]
     for key in ("source", "target"):
-        assert list(frame[key].cat.categories) == ["a", "c", "b"]  # as they first come
+        assert list(frame[key].cat.categories) == ["b", "c", "a"]  # as they first come as targets
 
 
 def test_half_a_symmetric_signal_is_enough_and_categories_keep_their_order() -> None:
@@ -204,7 +204,7 @@ def test_a_panel_per_signal_holds_each_pair_once_in_its_targets_colour() -> None
             assert (trace.xaxis, pair) not in points
             points[trace.xaxis, pair] = (x, y, trace.marker.color, trace.marker.symbol)
     assert len(points) == 6 + 4
-    assert points["x", "a → b"] == (0.9, 2.0, theme.colour(2), "circle")
+    assert points["x", "a → b"] == (0.9, 2.0, theme.colour(0), "circle")
     assert points["x2", "b → c"] == (30.0, 0.25, theme.colour(1), "circle-open")
     assert points["x2", "a → b"][0] == 10.0
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["a", "c", "b"]
@@ -235,3 +235,14 @@ def test_a_figure_without_any_pair_says_so() -> None:
     assert note.text == "No pair has both a signal and a measured gain."
     with pytest.raises(FrameError, match="value='relative' or value='gain'"):
         figures.transfer_prediction(frame, frame, value="low")  # type: ignore[arg-type]
+
+
+def test_tasks_keep_the_order_and_so_the_colours_of_the_problem() -> None:
+    """The gains of a problem begin with its first task as a target, and so with the second as a source."""
+    pairs = [(source, target) for target in ("a", "b", "c") for source in ("a", "b", "c") if source != target]
+    frame = pd.DataFrame(pairs, columns=["source", "target"])
+    frame = frame.assign(metric="m", alone=1.0, gain=0.1, low=0.0, high=0.2, verdict="undecided")
+    scores = pd.DataFrame([(a, b, 0.5, 0.5) for a, b in pairs], columns=["task_a", "task_b", "score", "cosine"])
+    prediction = analysis.transfer_prediction(frame, covariance=scores)
+    assert prediction["target"].cat.categories.tolist() == ["a", "b", "c"]
+    assert prediction["source"].cat.categories.tolist() == ["a", "b", "c"]
