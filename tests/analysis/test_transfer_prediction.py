@@ -207,7 +207,7 @@ def test_a_panel_per_signal_holds_each_pair_once_in_its_targets_colour() -> None
     assert points["x", "a → b"] == (0.9, 2.0, theme.colour(0), "circle")
     assert points["x2", "b → c"] == (30.0, 0.25, theme.colour(1), "circle-open")
     assert points["x2", "a → b"][0] == 10.0
-    assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["a", "c", "b"]
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["b", "c", "a"]
     assert figure.layout.yaxis.title.text == "measured gain, rmse"
     texts = [note.text for note in figure.layout.annotations]
     assert [text.split(",")[0] for text in texts] == ["<b>cosine</b>", "<b>affinity</b>"]
