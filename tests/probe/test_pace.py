@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtlviz as mv
+from mtlviz.gradients.layerwise import Layerwise
 from mtlviz.probe.pace import Pace
 from tests.probe.loops import Net, batches
 
@@ -113,6 +116,55 @@ def test_five_thousand_steps_keep_memory_flat() -> None:
     before = psutil.Process().memory_info().rss
     memory_of(5000)
     assert psutil.Process().memory_info().rss - before < 20e6  # the log itself takes 5000 rows of 0.3 kB, twice
+
+
+def test_the_engine_holds_no_rows_between_steps() -> None:
+    net = Net(nn.Sequential(nn.Linear(6, 8), nn.Tanh()))
+    engine = Layerwise(net.trunk)
+    engine.watch()
+    x = next(batches(1))
+    cube = engine.gramians(list(net.losses(net.trunk(x), x).values()))
+    assert engine.ways == {"0": "rows"}
+    assert cube.any()
+    assert engine.held == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"layers": "tensors"}, {"noise": True}, {"effective": True}])
+def test_only_the_reading_asks_for_numbers(settings: dict[str, Any]) -> None:
+    """On a GPU each of these would wait for the device, or copy to it; there the test of its own counts the waits."""
+    torch.manual_seed(0)
+    net = Net(nn.Sequential(nn.Linear(6, 400), nn.Tanh(), nn.Linear(400, 8), nn.LayerNorm(8)))
+    o = torch.optim.SGD(net.parameters(), lr=0.1, foreach=False)
+    settings = {key: o if key == "effective" else value for key, value in settings.items()}
+    probe = mv.Probe(["a", "b"], net.trunk, every=2, **settings)
+    for x in batches(6):
+        z = net.trunk(x)
+        losses = net.losses(z, x)
+        with Asking() as asking:
+            probe.step({"a": losses["a"], "b": None} if probe.updates == 2 else losses, features=z)
+        halves = ["lift_fresh"] if "noise" in settings and probe.updates % 2 else []  # numpy's, copied without a wait
+        assert asking.found == halves
+        o.zero_grad()
+        sum(losses.values()).backward()
+        with Asking() as asking:
+            o.step()
+        assert not asking.found
+
+
+class Asking(TorchDispatchMode):
+    """Notes the operations that wait for a device where there is one."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "unique", "masked_select", "lift_fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.__name__.split(".")[0]
+        if name in self.WAITING:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
 
 
 def test_nothing_of_a_step_is_alive_after_it() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import mtlviz as mv
 from mtlviz.errors import ProbeError, RunLogError
+from mtlviz.probe.effective import Coming
 from tests.probe.loops import Net, batches, plain_gramian, trained
 
 
@@ -156,6 +158,40 @@ def test_effective_change_is_that_of_a_step_by_hand() -> None:
     assert mv.figures.effective_change(frame).layout.meta["question"].startswith("What did the optimizer")
 
 
+class Late(Coming):
+    """Numbers that come from the device only after they were asked for some times."""
+
+    asked = 0
+
+    def there(self) -> bool:
+        self.asked += 1
+        return self.asked > 3
+
+
+def test_what_the_optimizer_did_is_noted_when_the_device_has_come_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+    for every in (1, 3, 5):
+        found = []
+        for late in (False, True):
+            if late:
+                monkeypatch.setattr("mtlviz.probe.effective.Coming", Late)
+            net = smooth()
+            o = torch.optim.SGD(net.parameters(), lr=0.1)
+            probe = mv.Probe(["a", "b"], net.trunk, every=every, effective=o)
+            for x in batches(7):
+                losses = net.losses(net.trunk(x), x)
+                probe.step(losses)
+                o.zero_grad()
+                sum(losses.values()).backward()
+                o.step()
+            probe.close()
+            found.append(probe.log.measures)
+            monkeypatch.undo()
+        pd.testing.assert_frame_equal(*found)
+        noted.append(found[0]["step"].unique().tolist())
+    assert noted == [[1, 2, 3, 4, 5, 6, 7], [1, 4, 7], [1, 6]]
+
+
 def test_momentum_turns_a_good_direction_into_a_bad_step() -> None:
     w = nn.Parameter(torch.tensor([1.0, 0.0]))
     o = torch.optim.SGD([w], lr=0.1, momentum=0.9)
@@ -234,6 +270,18 @@ def test_what_flows_around_the_features_is_noticed() -> None:
     with pytest.raises(ProbeError, match="does not flow through features"):
         mv.Probe(["a", "b"], net.trunk).step([around, z.mean()], features=z)
     mv.Probe(["a", "b"], net.trunk).step([around, z.mean()])
+
+
+def test_a_loop_whose_features_are_passed_by_hears_of_it_as_often_as_it_tries() -> None:
+    net, x = smooth(), next(batches(1))
+    several = mv.Probe(["a", "b"], net.trunk, accumulate=2, every=1)
+    z = net.trunk(x)
+    around = [net.trunk[2].weight.square().mean() + z.mean(), z.mean()]
+    through = [z.square().mean(), z.mean()]
+    for first, second in ((around, through), (through, around)):
+        several.step(first, features=z)
+        with pytest.raises(ProbeError, match="does not flow through features"):
+            several.step(second, features=z)
 
 
 @pytest.mark.parametrize(
