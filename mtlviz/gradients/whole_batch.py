@@ -15,6 +15,7 @@ from mtlviz.gradients.products import Products, Way, stand_for
 from mtlviz.gradients.ranks import Ranks, attempt
 from mtlviz.gradients.tape import Call
 
+SENT = 10  # of a number, in the unit of `costs`, as measured between two processes of one machine; networks cost more
 ROWS = -1  # a process that can give a layer's gradients as rows alone
 
 
@@ -22,9 +23,9 @@ def pays(layer: Layer, spread: Sequence[int], T: int, *, weighted: bool) -> bool
     """Whether a layer's factors are gathered from all processes, rather than its rows added up over them.
 
     Products between processes count, so that Gramians of factors do not add up: X and D of the whole batch are needed.
-    Where each process can give them, they are gathered if that is less to send and less to compute: N (in + T out)
-    numbers for the N places of all against 2 T P_k, which a sum over a ring sends; and less than half of the
-    operations (`costs`) by N places against those by rows, for which each process has its own places alone.
+    Where each process can give them, they are gathered if that costs less to compute (`costs`) and to send. Factors: N
+    places of all, and N (in + T out) numbers; rows: each process's own places, and 2 T P_k numbers, as a sum over a
+    ring sends.
 
     spread: N_r of each process, `ROWS` where it has no factors, 0 where its tasks do not reach the layer.
     """
@@ -32,10 +33,9 @@ def pays(layer: Layer, spread: Sequence[int], T: int, *, weighted: bool) -> bool
     if min(spread) == ROWS or N == 0:
         return False
     out, size = len(layer.parameters[0]), layer.parameters[0].numel()
-    sent = N * (size // out + T * out)
     by_factors, _ = costs(layer, N, T, weighted=weighted)
     _, by_rows = costs(layer, max(spread), T, weighted=weighted)
-    return sent < 2 * T * layer.size and 2 * by_factors < by_rows
+    return by_factors + SENT * N * (size // out + T * out) < by_rows + SENT * 2 * T * layer.size
 
 
 def agreed(
