@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.hooks import RemovableHandle
 
 from mtlviz.errors import ProbeError
 
@@ -55,7 +56,12 @@ class Effective:
         self._held: tuple[int, torch.Tensor, list[torch.Tensor], Flags] | None = None
         self._ready: tuple[int, Coming, Flags] | None = None
         self.seconds = 0.0
-        self._handle = optimizer.register_step_post_hook(self._stepped)
+        self._optimizer = optimizer
+        self._handle: RemovableHandle | None = None
+
+    def attach(self) -> None:
+        """Watches the optimizer from now on."""
+        self._handle = self._optimizer.register_step_post_hook(self._stepped)
 
     def hold(self, step: int, jacobian: torch.Tensor, present: Flags) -> None:
         """Keeps the Jacobian of a step, and the parameters that it was taken at."""
@@ -76,7 +82,8 @@ class Effective:
     def close(self) -> None:
         """Lets go of the optimizer."""
         self._held = None
-        self._handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
 
     @torch.no_grad()
     def _stepped(self, *_: Any) -> None:

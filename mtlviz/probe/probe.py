@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtlviz.errors import ProbeError
+from mtlviz.probe.course import Course
 from mtlviz.probe.journal import Journal
 from mtlviz.probe.losses import Losses, Numbers
 from mtlviz.probe.opening import Path, Tasks, ending, task_infos
@@ -112,67 +113,49 @@ class Probe:
         overwrite: bool = False,
         group: Any = None,
     ) -> None:
-        self._ranks = ranks = joined(group)
-        self._accumulate = accumulate
+        ranks = joined(group)
         with alike(ranks) as settings:
             infos = task_infos(tasks, metrics, directions)
             self.tasks = tuple(task.name for task in infos)
-            self._pace = pace_of(every, budget, accumulate)
-            self._recorder, parts = recorder_of(
-                shared,
-                self.tasks,
-                layers,
-                weights,
-                scaler=scaler,
-                holds=accumulate > 1,
-                effective=effective,
-                noise=noise,
-                ranks=ranks,
+            pace, looked_at = pace_of(every, budget, accumulate), _optimizer(optimizer, effective)
+            recorder, parts = recorder_of(
+                shared, self.tasks, layers, weights, scaler, effective, noise=noise, holds=accumulate > 1, ranks=ranks
             )
-            self._optimizer = _optimizer(optimizer, effective)
-            own: dict[str, Any] = {"every": self.every, "budget": budget, "accumulate": int(accumulate)}
-            own |= {"noise": bool(noise), "engine": self.engine}
+            own: dict[str, Any] = {"every": pace.every, "budget": budget, "accumulate": int(accumulate)}
+            own |= {"noise": bool(noise), "engine": recorder.engine.name}
             settings |= own | {"tasks": self.tasks, "layers": parts, "effective": effective is not None}
-            own |= {"weights": "1 unless told" if weights is None else "told"}
-            try:
-                info = RunInfo(name, infos, parts, own | dict(config or {}))
-                silent = ranks is not None and not ranks.leads
-                self._journal = Journal(log, info, resume=resume, overwrite=overwrite, silent=silent)
-            except BaseException:
-                self._recorder.close()
-                raise
-        if ranks is not None:
-            self._journal.step = ranks.told("the updates that are done", lambda: self._journal.step)
-        self.log, self._ended = self._journal.log, False
-        self._calls, self._recording = 0, True  # calls of the present step, and whether it is recorded
-        self._recorder.engine.watch()
+            own |= {"weights": "1 unless told" if weights is None else "told"} | dict(config or {})
+            info, silent = RunInfo(name, infos, parts, own), ranks is not None and not ranks.leads
+            journal = Journal(log, info, resume=resume, overwrite=overwrite, silent=silent)
+        self.log = journal.log
+        self._course = Course(recorder, journal, pace, accumulate=accumulate, optimizer=looked_at, ranks=ranks)
 
     # ---- what it tells
 
     @property
     def every(self) -> int:
         """Steps from one recorded step to the next; with a budget it follows what a recorded step takes."""
-        return self._pace.every
+        return self._course.pace.every
 
     @property
     def recording(self) -> bool:
         """Whether the next call of `step` is recorded; its arguments are looked at only then."""
-        return self._recording and not self._ended
+        return self._course.recording
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """The shared parameters, in the order of the log's layers."""
-        return self._recorder.given.parameters
+        return self._course.recorder.given.parameters
 
     @property
     def updates(self) -> int:
         """Updates done, as far as `step` was called for them."""
-        return self._journal.step
+        return self._course.journal.step
 
     @property
     def engine(self) -> str:
         """The path by which gradients are measured, in words."""
-        return self._recorder.engine.name
+        return self._course.recorder.engine.name
 
     @property
     def measured_overhead(self) -> float:
@@ -180,7 +163,7 @@ class Probe:
 
         Watching the forward pass of a recorded step (some microseconds a layer) is not seen by it.
         """
-        return self._pace.overhead
+        return self._course.pace.overhead
 
     def __repr__(self) -> str:
         return f"<Probe of {', '.join(self.tasks)}: step {self.updates}, every {self.every}, {self.engine}>"
@@ -215,36 +198,7 @@ class Probe:
 
         Raises: ProbeError for losses that cannot be differentiated one by one.
         """
-        if self._ended:
-            self._journal.check_open()
-        if last is False and self._accumulate == 1:
-            raise ProbeError("several calls make an update here: give the probe accumulate=, how many there mostly are")
-        self._pace.enter()
-        self._calls += 1
-        last = self._calls >= self._accumulate if last is None else bool(last)
-        cost, together = None, self._recorder.together
-        if together is not None and self._recording and self._calls == 1:
-            together.begin(self.updates + 1)
-        try:
-            if self._recorder.effective is not None and self._calls == 1:
-                self._follow()
-            if self._recording:
-                self._recorder.add(losses, features, weights, samples, scaled=scaled, jacobian=jacobian)
-                if last:
-                    cost = self._write()
-        except BaseException as error:
-            self._recording = False
-            self._recorder.reset()
-            self._recorder.engine.rest()
-            if together is not None:
-                together.failed(error)
-            raise
-        finally:
-            recorded = last and self._recording
-            self._pace.leave(cost)
-            if last:
-                self._turn(recorded)
-        return recorded
+        return self._course.call(losses, features, weights, samples, scaled=scaled, jacobian=jacobian, last=last)
 
     def validation(
         self, values: Mapping[str, float] | None = None, /, *, metric: str | None = None, **tasks: float
@@ -255,19 +209,19 @@ class Probe:
 
         Raises: ProbeError for an unknown task or no number.
         """
-        self._journal.validation({**(values or {}), **tasks}, metric)
+        self._course.journal.validation({**(values or {}), **tasks}, metric)
 
     def event(self, kind: str, task: str | None = None, **detail: Any) -> None:
         """Logs that something happened to the run, or to a task; `detail` are JSON values."""
-        self._journal.add(Event(self.updates, self.updates, kind, task, detail))
+        self._course.journal.add(Event(self.updates, self.updates, kind, task, detail))
 
     def measure(self, name: str, value: float, *, task: str | None = None, other: str | None = None) -> None:
         """Logs any further number of the run, a task or a pair of tasks."""
-        self._journal.add(Measure(self.updates, name, float(value), task, other))
+        self._course.journal.add(Measure(self.updates, name, float(value), task, other))
 
     def close(self) -> None:
         """Ends the run as finished, and closes its log; closing twice does nothing."""
-        self._end(ending(None, self.updates))
+        self._course.end(ending(None, self.updates))
 
     def __enter__(self) -> Probe:
         return self
@@ -275,48 +229,7 @@ class Probe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(ending(error, self.updates))
-
-    # ---- recording
-
-    def _write(self) -> float | None:
-        """Logs the step whose calls were added. Returns: what it took, where that is not the time on the host."""
-        rate = float("nan") if self._optimizer is None else float(self._optimizer.param_groups[0]["lr"])
-        for record in self._recorder.records(self.updates + 1, time=self._journal.time, learning_rate=rate):
-            self._journal.append(record)
-        return self._recorder.cost()
-
-    def _turn(self, recorded: bool) -> None:
-        """The update's last call is over."""
-        self._calls = 0
-        self._journal.step += 1
-        if recorded and self._pace.recorded(self.updates):
-            spent, between = self._pace.times
-            self._journal.event("every", every=self.every, seconds=spent, between=between)
-        if recorded and self._ranks is not None and self._pace.budgeted:
-            self._pace.follow(*self._ranks.told(f"the pace after step {self.updates}", self._pace.planned))
-        self._recording = self._pace.due(self.updates + 1)
-        if self._recording:
-            self._recorder.engine.watch()
-        elif recorded:
-            self._recorder.engine.rest()
-
-    def _follow(self, *, wait: bool = False) -> None:
-        """Logs what the optimizer made of the last recorded step."""
-        effective = self._recorder.effective
-        for record in self._recorder.afterwards(wait=wait):
-            self._journal.append(record)
-        if effective is not None:
-            self._pace.elsewhere(effective.seconds)
-            effective.seconds = 0.0
-
-    def _end(self, event: Event) -> None:
-        if not self.log.writable:
-            return
-        self._ended = True
-        self._follow(wait=True)
-        self._recorder.close()
-        self._journal.close(event)
+        self._course.end(ending(error, self.updates))
 
 
 def _optimizer(

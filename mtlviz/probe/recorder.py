@@ -57,6 +57,12 @@ class Recorder:
         self._recorded, self._cut_checked = 0, False
         self.reset()
 
+    def begin(self) -> None:
+        """Watches the optimizer, and the next forward passes."""
+        if self.effective is not None:
+            self.effective.attach()
+        self.engine.watch()
+
     def reset(self) -> None:
         """Forgets the step that was begun."""
         self._measurement.reset()
@@ -188,11 +194,11 @@ def recorder_of(
     names: Sequence[str],
     layers: str | None,
     weights: Numbers | None,
-    *,
     scaler: Any,
-    holds: bool,
     effective: torch.optim.Optimizer | None,
+    *,
     noise: bool,
+    holds: bool,
     ranks: Ranks | None = None,
 ) -> tuple[Recorder, tuple[str, ...]]:
     """The recorder of a probe's settings, and the names of the layers that it logs.

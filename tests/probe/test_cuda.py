@@ -14,10 +14,12 @@ from tests.probe.loops import Net, plain_gramian
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-@pytest.mark.parametrize("noise", [False, True])
-def test_one_wait_a_recorded_step_and_none_on_the_others(noise: bool) -> None:
+@pytest.mark.parametrize("setting", ["plain", "noise", "effective"])
+def test_one_wait_a_recorded_step_and_none_on_the_others(setting: str) -> None:
     net = Net().cuda().eval()
-    probe = mv.Probe(["a", "b"], net.trunk, every=2, noise=noise)
+    o = torch.optim.SGD(net.parameters(), lr=0.0)
+    effective = o if setting == "effective" else None
+    probe = mv.Probe(["a", "b"], net.trunk, every=2, noise=setting == "noise", effective=effective)
     x = torch.randn(16, 6, device="cuda")
     waits = []
     for _ in range(6):
@@ -29,9 +31,12 @@ def test_one_wait_a_recorded_step_and_none_on_the_others(noise: bool) -> None:
             probe.step(losses, features=z)
             torch.cuda.set_sync_debug_mode("default")
         waits.append(sum("synchroniz" in str(w.message) for w in caught))
+        o.zero_grad()
+        sum(losses.values()).backward()
+        o.step()
     assert waits[1::2] == [0, 0, 0]
-    assert waits[4] <= 1  # the first checks once where the losses flow
-    wanted = plain_gramian(list(losses.values()), list(net.trunk.parameters()))
+    assert max(waits[::2]) <= 1
+    wanted = plain_gramian(list(net.losses(net.trunk(x), x).values()), list(net.trunk.parameters()))
     np.testing.assert_allclose(probe.log.gramians[-1], wanted.cpu().numpy(), rtol=1e-4)
 
 
