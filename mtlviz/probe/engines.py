@@ -78,10 +78,11 @@ def engine_of(
     holds: bool,
     ranks: Ranks | None = None,
 ) -> Engine:
-    """The engine for shared parameters in groups.
+    """The engine for shared parameters in groups; layers of a TorchScript module cannot be watched from outside.
 
     by: the grouping. holds: whether the Jacobian itself is needed. ranks: over which Gramians are of the sum.
     """
-    if module is None or by == "tensors" or holds:
+    scripted = module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    if module is None or by == "tensors" or holds or scripted:
         return General(groups, ranks=ranks)
     return Grouped(module, groups, ranks=ranks)

@@ -67,8 +67,11 @@ def groups(shared: nn.Module | Iterable[nn.Parameter], by: str | None) -> dict[s
 
 def _named(shared: object) -> list[tuple[str, nn.Parameter]]:
     """Names and parameters of an iterable of parameters, or of pairs as `named_parameters()` gives them."""
-    if isinstance(shared, torch.Tensor) or not isinstance(shared, Iterable):
-        raise ProbeError(f"shared needs a module or an iterable of parameters, got {type(shared).__name__}")
+    if isinstance(shared, torch.Tensor | str | Mapping) or not isinstance(shared, Iterable):
+        raise ProbeError(
+            f"shared needs a module or an iterable of parameters, as model.backbone or list(parameters); got "
+            f"{type(shared).__name__}"
+        )
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for place, item in enumerate(shared):
         name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {place}", item)

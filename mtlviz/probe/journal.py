@@ -12,7 +12,7 @@ from mtlviz.probe.losses import read_numbers
 from mtlviz.probe.opening import Path, opened
 from mtlviz.runlog.info import RunInfo
 from mtlviz.runlog.log import RunLog
-from mtlviz.runlog.records import Event, Record, Validation
+from mtlviz.runlog.records import Event, Measure, Record, Validation
 
 
 class Journal:
@@ -57,8 +57,22 @@ class Journal:
         """Something happened to the run after the last update."""
         self.append(Event(self.step, self.step, kind, detail=detail))
 
-    def validation(self, values: Mapping[str, float], metric: str | None) -> None:
+    def measure(self, name: str, value: float, task: str | None, other: str | None) -> None:
+        """A further number after the last update."""
+        (number,) = read_numbers("measure", {name: value}, [name])
+        if number is None:
+            raise ProbeError(f"measure needs a number for {name!r}, got None")
+        self.add(Measure(self.step, name, float(number), task, other))
+
+    def validation(self, by_task: Mapping[str, float] | None, told: Mapping[str, float], metric: str | None) -> None:
         """Values of the tasks' metrics after the last update."""
+        if not isinstance(by_task, Mapping | None):
+            raise ProbeError(
+                f"validation needs values by task, as seg=0.4 or {{'seg': 0.4}}; got {type(by_task).__name__}"
+            )
+        values = {**(by_task or {}), **told}
+        if not isinstance(metric, str | None):
+            raise ProbeError(f"validation: metric must be the name of one metric, got {metric!r:.60}")
         numbers = read_numbers("validation", values, self.log.names)
         self.check_open()
         for task, number in zip(self.log.tasks, numbers, strict=True):

@@ -60,6 +60,28 @@ def _loss(name: str, value: Any, per_sample: bool) -> torch.Tensor | None:
     return value.reshape(())
 
 
+def read_features(features: Any) -> torch.Tensor | None:
+    """Raises: ProbeError for features that are no tensor."""
+    if features is None or isinstance(features, torch.Tensor):
+        return features
+    raise ProbeError(
+        f"features must be the tensor z that the heads got, got {type(features).__name__}; where z is made of several "
+        "tensors, leave features out, and whole gradients are taken"
+    )
+
+
+def read_counts(what: str, numbers: Numbers, names: Sequence[str]) -> np.ndarray:
+    """(T,) whole numbers from 0; 0 for a task that is left out.
+
+    Raises: ProbeError for what is no such number, and as `read_numbers`.
+    """
+    values = [float(value or 0) for value in read_numbers(what, numbers, names)]
+    for name, value in zip(names, values, strict=True):
+        if not (value >= 0 and value.is_integer()):
+            raise ProbeError(f"{what} needs a whole number from 0 for {name!r}, got {value!r:.20}")
+    return np.array(values, dtype=np.int64)
+
+
 def read_numbers(what: str, numbers: Numbers, names: Sequence[str]) -> list[Any]:
     """A number (or a tensor of one) per task; None for a task that a mapping leaves out.
 

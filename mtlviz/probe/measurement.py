@@ -82,6 +82,8 @@ class Measurement:
         jacobian: Any = None,
     ) -> None:
         """Measures the losses of one call; they, and a given Jacobian, carry the scaler's scale where `scaled`."""
+        if scaled and self._scaler is None:
+            raise ProbeError("scaled=True: the probe needs the scaler that scaled them, mv.Probe(..., scaler=scaler)")
         self.samples += samples
         unit = self._unit()
         if jacobian is not None:

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mtlviz.errors import ProbeError
 from mtlviz.metrics import METRICS
 from mtlviz.runlog.info import RunInfo, TaskInfo
@@ -66,6 +68,21 @@ def _info(name: str, task: Task | None, metric: str | None, direction: str | Non
         loss="" if task is None else task.loss_name,
         outputs=None if task is None else task.outputs,
     )
+
+
+def checked_config(name: object, config: object, **switches: object) -> dict[str, Any]:
+    """What the loop wants the log to remember.
+
+    Raises: ProbeError for a name that is no text, a config that is no mapping, or a switch that is neither on nor off.
+    """
+    if not isinstance(name, str):
+        raise ProbeError(f"name must be a text, what the run is called; got {name!r:.60}")
+    if config is not None and not isinstance(config, Mapping):
+        raise ProbeError(f"config must be a mapping of JSON values worth remembering; got {config!r:.60}")
+    for what, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ProbeError(f"{what} must be True or False; got {value!r:.60}")
+    return dict(config or {})
 
 
 def opened(log: Path | RunLog | None, info: RunInfo, *, resume: bool | int, overwrite: bool) -> tuple[RunLog, int]:

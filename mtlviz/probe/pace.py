@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from numbers import Real
 from statistics import median, median_low
 
 import numpy as np
@@ -123,8 +124,10 @@ def pace_of(every: int | None, budget: float | None, accumulate: int) -> Pace:
     for what, value in (("every", every), ("accumulate", accumulate)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ProbeError(f"{what} must be a whole number from 1, got {value!r}")
-    if budget is not None and not (isinstance(budget, int | float) and 0 < budget < float("inf")):
-        raise ProbeError(f"budget is the share of the loop's time to spend, as 0.1; got {budget!r}")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget <= 1):
+        raise ProbeError(
+            f"budget is the share of the loop's time to spend, above 0 and up to 1, as 0.1; got {budget!r}"
+        )
     return Pace(int(every), budget, calls=int(accumulate))
 
 

@@ -13,12 +13,12 @@ from mtlviz.errors import ProbeError
 from mtlviz.probe.course import Course
 from mtlviz.probe.journal import Journal
 from mtlviz.probe.losses import Losses, Numbers
-from mtlviz.probe.opening import Path, Tasks, ending, task_infos
+from mtlviz.probe.opening import Path, Tasks, checked_config, ending, task_infos
 from mtlviz.probe.pace import pace_of
 from mtlviz.probe.recorder import recorder_of
 from mtlviz.probe.together import alike, joined
 from mtlviz.runlog.info import RunInfo
-from mtlviz.runlog.records import Event, Measure
+from mtlviz.runlog.records import Event
 
 
 class Probe:
@@ -116,6 +116,7 @@ class Probe:
         ranks = joined(group)
         with alike(ranks) as settings:
             infos = task_infos(tasks, metrics, directions)
+            extra = checked_config(name, config, noise=noise, overwrite=overwrite)
             self.tasks = tuple(task.name for task in infos)
             pace, looked_at = pace_of(every, budget, accumulate), _optimizer(optimizer, effective)
             recorder, parts = recorder_of(
@@ -124,7 +125,7 @@ class Probe:
             own: dict[str, Any] = {"every": pace.every, "budget": budget, "accumulate": int(accumulate)}
             own |= {"noise": bool(noise), "engine": recorder.engine.name}
             settings |= own | {"tasks": self.tasks, "layers": parts, "effective": effective is not None}
-            own |= {"weights": "1 unless told" if weights is None else "told"} | dict(config or {})
+            own |= {"weights": "1 unless told" if weights is None else "told"} | extra
             info, silent = RunInfo(name, infos, parts, own), ranks is not None and not ranks.leads
             journal = Journal(log, info, resume=resume, overwrite=overwrite, silent=silent)
         self.log = journal.log
@@ -209,7 +210,7 @@ class Probe:
 
         Raises: ProbeError for an unknown task or no number.
         """
-        self._course.journal.validation({**(values or {}), **tasks}, metric)
+        self._course.journal.validation(values, tasks, metric)
 
     def event(self, kind: str, task: str | None = None, **detail: Any) -> None:
         """Logs that something happened to the run, or to a task; `detail` are JSON values."""
@@ -217,7 +218,7 @@ class Probe:
 
     def measure(self, name: str, value: float, *, task: str | None = None, other: str | None = None) -> None:
         """Logs any further number of the run, a task or a pair of tasks."""
-        self._course.journal.add(Measure(self.updates, name, float(value), task, other))
+        self._course.journal.measure(name, value, task, other)
 
     def close(self) -> None:
         """Ends the run as finished, and closes its log; closing twice does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,11 @@ from mtlviz.probe.engines import Engine, engine_of
 from mtlviz.probe.given import Given
 from mtlviz.probe.grouping import WHOLE, groups, module_of
 from mtlviz.probe.halves import Halves, check_halves
-from mtlviz.probe.losses import Losses, Numbers, read_losses, read_numbers
+from mtlviz.probe.losses import Losses, Numbers, read_counts, read_features, read_losses, read_numbers
 from mtlviz.probe.measurement import Measurement, Readings, missed_by
 from mtlviz.probe.pace import Stopwatch
 from mtlviz.probe.together import Together
-from mtlviz.probe.untouched import check_graph, explained, untouched
+from mtlviz.probe.untouched import check_graph, explained, reaches, untouched
 from mtlviz.runlog.records import Measure, Record, Step
 
 
@@ -55,6 +56,7 @@ class Recorder:
         self.together = together
         self._stopwatch = Stopwatch(engine.device)
         self._recorded, self._cut_checked = 0, False
+        self._aloof: set[str] = set()  # tasks whose loss was found to depend on nothing shared
         self.reset()
 
     def begin(self) -> None:
@@ -81,6 +83,7 @@ class Recorder:
         """Measures the losses of one call, by the gradients that the loop took itself where it has them."""
         if jacobian is not None:
             self._check_given(losses)
+        features = read_features(features)
         values = read_losses(losses, self._names, per_sample=self._halves is not None and features is None)
         self._told = self._weights if weights is None else _on_host(read_numbers("weights", weights, self._names))
         counts = self._counts(values, features, samples)
@@ -161,10 +164,22 @@ class Recorder:
         if number & (number - 1) or not present:
             return
         check_graph(present, self.engine.parameters, per_sample=self._halves is not None)
+        self._warn_of_aloof(losses)
         if features is not None and not self._cut_checked:
             self._measurement.look(missed_by(losses, features, self.engine))
         if self._halves is not None:
             check_halves(self._module, features)
+
+    def _warn_of_aloof(self, losses: list[torch.Tensor | None]) -> None:
+        for name, loss in zip(self._names, losses, strict=True):
+            if loss is not None and name not in self._aloof and not reaches(loss, self.engine.parameters):
+                self._aloof.add(name)
+                warnings.warn(
+                    f"the loss of {name!r} depends on no shared parameter, so that its gradient is 0 in the log. If it "
+                    "should: was the trunk's output detached for it, or is another module shared?",
+                    RuntimeWarning,
+                    stacklevel=6,
+                )
 
     def _check_given(self, losses: Losses) -> None:
         if self._halves is not None:
@@ -179,7 +194,7 @@ class Recorder:
 
     def _counts(self, losses: list[torch.Tensor | None], features: torch.Tensor | None, samples: Any) -> Any:
         if samples is not None:
-            return np.array([int(n or 0) for n in read_numbers("samples", samples, self._names)])
+            return read_counts("samples", samples, self._names)
         rows = 0 if features is None or features.dim() == 0 else len(features)
         return np.array([0 if loss is None else len(loss) if loss.dim() else rows for loss in losses])
 

@@ -78,6 +78,12 @@ def nodes(losses: Iterable[torch.Tensor]) -> Iterator[Any]:
             waiting.extend(before for before, _ in node.next_functions)
 
 
+def reaches(loss: torch.Tensor, parameters: Iterable[torch.Tensor]) -> bool:
+    """Whether a loss depends on some of the parameters; the walk ends at the first."""
+    wanted = {id(p) for p in parameters}
+    return any(id(getattr(node, "variable", None)) in wanted for node in nodes([loss]))
+
+
 def check_graph(losses: Iterable[torch.Tensor], parameters: Iterable[torch.Tensor], *, per_sample: bool) -> None:
     """Looks for what makes gradients wrong without an error.
 

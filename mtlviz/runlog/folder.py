@@ -76,8 +76,8 @@ def refuse_occupied(folder: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise RunLogError(
             f"{folder} already holds a run. To replace it: overwrite=True; to keep it: choose another folder; to go on "
-            f"with it: mv.start(..., resume=True); to read it: RunLog.open({str(folder)!r}); to append records to it "
-            f"by hand: RunLog.resume({str(folder)!r}, first_step=n)."
+            f"with it: resume=True in mv.start or mv.Probe; to read it: RunLog.open({str(folder)!r}); to append "
+            f"records to it by hand: RunLog.resume({str(folder)!r}, first_step=n)."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,12 @@ def bad_input() -> list[tuple[str, Callable[[Net, mv.Probe, torch.Tensor], Any],
         ("another model", of(lambda d: [w.sum(), (2 * w).sum()]), "none of the losses depends"),
         ("weights", of(lambda d: d, weights={"a": "much"}), "weights needs a number"),
         ("features detached", of(lambda d: d, features=torch.zeros(3)), "shared representation"),
+        ("features are several", of(lambda d: d, features=[w, w]), "must be the tensor z"),
+        ("features of numpy", of(lambda d: d, features=np.zeros((3, 2))), "must be the tensor z"),
+        ("samples below 0", of(lambda d: d, samples=[3, -1]), "samples needs a whole number from 0 for 'b', got -1"),
+        ("half a sample", of(lambda d: d, samples={"a": 1.5}), "samples needs a whole number from 0 for 'a'"),
+        ("samples not known", of(lambda d: d, samples=[float("nan"), 1]), "samples needs a whole number from 0"),
+        ("scaled by what", of(lambda d: d, scaled=True), r"scaler=scaler"),
         ("features of nothing", of(lambda d: d, features=2 * w), "no loss depends"),
     ]
 
@@ -260,6 +267,50 @@ def test_what_cannot_be_measured_is_told_and_the_loop_may_go_on(act: Callable[..
     assert probe.step(net.losses(net.trunk(x), x))
     assert list(probe.log.recorded_steps) == [2]
     assert np.isfinite(probe.log.gramians).all()
+
+
+@pytest.mark.parametrize(
+    ("say", "said"),
+    [
+        (lambda probe: probe.validation([0.1, 0.2]), "validation needs values by task"),
+        (lambda probe: probe.validation(a=0.1, metric=3), "name of one metric"),
+        (lambda probe: probe.measure("speed", "fast"), "measure needs a number for 'speed'"),
+        (lambda probe: probe.measure("speed", None), "measure needs a number for 'speed'"),
+    ],
+)
+def test_what_a_loop_says_by_hand_is_checked(say: Callable[[mv.Probe], None], said: str) -> None:
+    with pytest.raises(ProbeError, match=said):
+        say(mv.Probe(["a", "b"], smooth().trunk))
+
+
+def test_a_loss_that_depends_on_nothing_shared_is_told_of_once() -> None:
+    net, x = smooth(), next(batches(1))
+    probe = mv.Probe(["a", "b"], net.trunk, every=1)
+
+    def step() -> bool:
+        z = net.trunk(x)
+        return probe.step(net.losses(z, x) | {"b": net.losses(z.detach(), x)["b"]})
+
+    with pytest.warns(RuntimeWarning, match="loss of 'b' depends on no shared parameter") as told:
+        step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step()
+    assert [Path(warning.filename) for warning in told] == [Path(__file__)]
+    assert (probe.log.gramians[:, 1] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_layers_of_a_scripted_module_are_measured_by_the_general_path() -> None:
+    net, x = smooth(), next(batches(1))
+    scripted = torch.jit.trace(net.trunk, x)
+    probe = mv.Probe(["a", "b"], scripted, every=1)
+    losses = net.losses(scripted(x), x)
+    probe.step(losses)
+    wanted = plain_gramian(list(losses.values()), list(net.trunk.parameters()))
+    np.testing.assert_allclose(probe.log.gramians[0], wanted.numpy(), rtol=1e-5)
+    assert probe.engine.startswith("general")
+    assert probe.log.info.layers == ("0", "2")
 
 
 def test_what_flows_around_the_features_is_noticed() -> None:
@@ -300,6 +351,14 @@ def test_a_loop_whose_features_are_passed_by_hears_of_it_as_often_as_it_tries() 
         ({"shared": [nn.Parameter(torch.zeros(2))], "layers": "blocks"}, "has no blocks"),
         ({"every": 0}, "every must be"),
         ({"budget": 0}, "share of the loop's time"),
+        ({"budget": 10}, "up to 1, as 0.1; got 10"),  # per cent
+        ({"budget": True}, "share of the loop's time"),
+        ({"name": 3}, "name must be a text"),
+        ({"config": 3}, "config must be a mapping"),
+        ({"noise": "no"}, "noise must be True or False"),
+        ({"overwrite": "no"}, "overwrite must be True or False"),
+        ({"shared": "backbone"}, "got str"),
+        ({"shared": nn.Linear(2, 2).state_dict()}, "got OrderedDict"),
         ({"accumulate": 1.5}, "accumulate must be"),
         ({"optimizer": 3}, "torch optimizer"),
         ({"effective": torch.optim.SGD([nn.Parameter(torch.zeros(2))])}, "none of the shared"),
