@@ -1,7 +1,8 @@
 """Prints what a probe costs a loop: its time with the probe at every=1, 10 and 100 ÷ without, interleaved in one run.
 
 A loop's step is forward, backward of the summed losses and Adam. Beside the ratios stands 1 + the overhead
-that the probe measures itself at every=1. Run as `python -m tests.benchmarks.probe [--device cuda]`.
+that the probe measures itself at every=1. Run as `python -m tests.benchmarks.probe [--device cuda] [--repeats 7]`: one
+or two minutes on a core at the 3 repeats that it does unless told.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import nn
 
 import mtlviz as mv
 
-REPEATS, EVERY = 7, (1, 10, 100)
+EVERY = (1, 10, 100)
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -73,7 +74,8 @@ class Loop:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    parser.add_argument("--repeats", type=int, default=3, help="timings of each loop, of which the median counts")
+    device, repeats = parser.parse_args().device, parser.parse_args().repeats
     torch.set_num_threads(1)
     torch.manual_seed(0)
     heads = "".join(f"{f'every={every}':>12}" for every in EVERY)
@@ -85,7 +87,7 @@ def main() -> None:
             # A timing of every=100 must hold as many recorded steps as it should: at least one in a hundred.
             taken = [
                 [loop.seconds(max(steps, loop.probe.every if loop.probe else 1)) for loop in loops]
-                for _ in range(REPEATS + 1)
+                for _ in range(repeats + 1)
             ]
             plain, *probed = (statistics.median(times) for times in zip(*taken[1:], strict=True))
             ratios = "".join(f"{time / plain:>12.2f}" for time in probed)
