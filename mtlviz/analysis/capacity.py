@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtlviz.analysis.scores import numbers_of, one_metric
 from mtlviz.errors import FrameError
 from mtlviz.intervals import mean_interval
 
@@ -39,8 +40,8 @@ def capacity_curves(frame: pd.DataFrame, *, confidence: float = 0.95, on: On = "
         one metric, the task "mean of tasks" is their mean, over the seeds that have all of them.
 
     Raises:
-        FrameError: a column is missing, a kind or direction is unknown, a row stands twice, `select` differs, or `on`
-        is unknown or has no value. ValueError: a confidence outside (0, 1).
+        FrameError: a column is missing, a kind or direction is unknown, a row stands twice, `select` differs, a task
+        has several metrics, or `on` is unknown or has no numbers. ValueError: a confidence outside (0, 1).
     """
     rows = _checked(frame, on, "capacity_curves")
     tasks = list(dict.fromkeys(rows["task"]))
@@ -166,11 +167,11 @@ def _checked(frame: Any, on: str, needs: str) -> pd.DataFrame:
     if "select" in frame.columns and frame["select"].nunique(dropna=False) > 1:
         raise FrameError(f"{needs} needs rows of one `select`; the frame mixes several. Take those of one.")
     rows = frame[columns].astype({"kind": object, "task": object})
-    number = rows[on].to_numpy(np.float64, na_value=np.nan)
-    rows = rows.assign(**{on: np.where(np.isfinite(number), number, np.nan)})
+    rows = rows.assign(**{on: numbers_of(rows[on], needs)})
     for column, choices in (("direction", ("max", "min")), ("kind", KINDS)):
         if wrong := sorted(set(map(str, rows[column])) - set(choices)):
             raise FrameError(f"{needs} needs the {column} {' or '.join(map(repr, choices))}, not {wrong[0]!r}.")
+    one_metric(rows, needs)
     if (rows["task"] == MEAN).any():
         raise FrameError(f"{needs} calls the mean over tasks {MEAN!r}, and a task has that name; rename it.")
     if rows.duplicated(["width", "kind", "task", "seed"]).any():

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from mtlviz.analysis.scores import numbers_of
 from mtlviz.errors import FrameError, unknown
-from mtlviz.intervals import mean_interval, verdict
+from mtlviz.intervals import paired
 
 NEEDED = ("method", "seed", "task", "metric", "direction")
 CHANGES = [
@@ -29,13 +30,14 @@ def remedy_changes(
 
     The differences are paired: two runs of one seed share what the seed decides, so that it cancels. The interval is
     Student's t over the seeds' differences, and it decides: "positive" where it lies above 0, "negative" where it lies
-    below, else "undecided", as with fewer than two seeds. Each is for itself: of n remedies that change nothing about
+    below, else "undecided", as with fewer than two seeds, or where all differ by the very same and are too few for a
+    sign test. Each is for itself: of n remedies that change nothing about
     n (1 − confidence) get a verdict all the same.
 
     Args:
         frame: as `mv.experiments.remedies` or `label_noise` returns it; or, with `versus`, as `compare` does.
         versus: the method that all others are measured against, or {method: the one that it is measured against};
-            None for what the frame's column `versus` says.
+            None for what the frame's column `versus` says, where "" and what is missing is none.
         confidence: of the two-sided intervals.
         on: "value" (on the validation split) or "test".
 
@@ -60,7 +62,7 @@ def remedy_changes(
             both = pd.concat([rows[of].set_index("seed")[on], own.set_index("seed")[on]], axis=1).to_numpy(np.float64)
             counted = both[np.isfinite(both).all(axis=1)]
             better = 1.0 if own["direction"].iloc[0] == "max" else -1.0
-            gain, low, high = mean_interval(better * (counted[:, 1] - counted[:, 0]), confidence)
+            gain, low, high, verdict = paired(better * (counted[:, 1] - counted[:, 0]), confidence)
             before, after = counted.mean(axis=0) if len(counted) else (np.nan, np.nan)
             found.append(
                 {
@@ -75,7 +77,7 @@ def remedy_changes(
                     "gain": gain,
                     "low": low,
                     "high": high,
-                    "verdict": verdict(low, high),
+                    "verdict": verdict,
                     "failed": len(both) - len(counted),
                 }
             )
@@ -89,7 +91,7 @@ def _pairs(rows: pd.DataFrame, versus: str | Mapping[str, str] | None) -> dict[s
         if "versus" not in rows.columns:
             raise FrameError(f"remedy_changes needs versus=, what to measure against; the methods are {methods}.")
         told = rows[["method", "versus"]].drop_duplicates()
-        pairs = {method: other for method, other in told.itertuples(index=False) if other}
+        pairs = {method: other for method, other in told.itertuples(index=False) if other and pd.notna(other)}
     elif isinstance(versus, Mapping):
         pairs = dict(versus)
     else:
@@ -122,8 +124,7 @@ def _checked(frame: Any, on: str) -> pd.DataFrame:
         raise FrameError(f"remedy_changes needs rows of one `select`; the frame mixes {mixed}. Take those of one.")
     texts = [name for name in ("method", "task", "metric", "direction", "versus") if name in frame.columns]
     rows = frame[[*dict.fromkeys((*texts, "seed", on))]].astype(dict.fromkeys(texts, object))
-    values = rows[on].to_numpy(np.float64, na_value=np.nan)
-    rows = rows.assign(**{on: np.where(np.isfinite(values), values, np.nan)})
+    rows = rows.assign(**{on: numbers_of(rows[on], "remedy_changes")})
     if wrong := sorted(set(map(str, rows["direction"])) - {"max", "min"}):
         raise FrameError(f"remedy_changes needs the direction 'max' or 'min', not {', '.join(map(repr, wrong))}.")
     if rows.duplicated(["method", "seed", "task", "metric"]).any():

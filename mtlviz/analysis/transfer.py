@@ -7,12 +7,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from mtlviz.analysis.scores import numbers_of, one_metric
 from mtlviz.errors import FrameError
-from mtlviz.intervals import mean_interval, verdict
+from mtlviz.intervals import paired
 
 ALL = "all"
 """The source of a task that trains with all others."""
 
+NEEDS = "transfer_gains"
 NEEDED = ("seed", "source", "task", "metric", "direction", "value")
 GAINS = [
     *("source", "target", "metric", "direction", "seeds", "alone", "together", "gain", "low", "high", "verdict"),
@@ -27,13 +29,14 @@ def transfer_gains(
 
     The differences are paired: the run with the source and the run alone of one seed share data, batches and initial
     parameters, so that what a seed does to both cancels. The interval is Student's t over the seeds' differences, and
-    it decides: "positive" where it lies above 0, "negative" where it lies below, "undecided" where it holds 0 or
-    where fewer than two seeds count. Every interval is for itself: among n pairs between which nothing is transferred
-    about n (1 − confidence) get a verdict all the same; confidence = 1 − 0.05 / n makes that one in twenty for all
-    together.
+    it decides: "positive" where it lies above 0, "negative" where it lies below, "undecided" where it holds 0, where
+    fewer than two seeds count, or where all differ by the very same and are too few for a sign test. Every interval is
+    for itself: among n pairs between which nothing is transferred about n (1 − confidence) get a verdict all the same;
+    confidence = 1 − 0.05 / n makes that one in twenty for all together.
 
     Args:
-        runs: as `mv.experiments.transfer_runs` returns it.
+        runs: as `mv.experiments.transfer_runs` returns it; some of its rows, as those of one task, will do. A source
+            that is missing (NaN), as a CSV file that pandas reads has it, is "".
         confidence: of the two-sided intervals.
         on: "value" (on the validation split) or "test".
 
@@ -45,15 +48,17 @@ def transfer_gains(
 
     Raises:
         FrameError: a column is missing, no task was trained alone or none with others, a row stands twice, `select`
-        differs, a direction is neither "max" nor "min", or `on` is unknown or has no value. ValueError: a confidence
+        differs, a task has several metrics, a direction is neither "max" nor "min", or `on` is unknown or has no
+        numbers. ValueError: a confidence
         outside (0, 1).
     """
     rows = _checked(runs, on)
     tasks = list(dict.fromkeys(rows["task"]))
+    sources = [name for name in dict.fromkeys([*tasks, *rows["source"]]) if name not in ("", ALL)]
     numbers = rows.pivot(index="seed", columns=["source", "task"], values=on)  # a row per seed
     found = []
     for target in tasks:  # first, so that the targets stand in their own order
-        for source in [*tasks, ALL]:
+        for source in [*sources, ALL]:
             if (source, target) not in numbers.columns or ("", target) not in numbers.columns:
                 continue
             of = rows[(rows["task"] == target).to_numpy()].iloc[0]
@@ -61,7 +66,7 @@ def transfer_gains(
             both = pair.to_numpy(np.float64)[_asked(rows, source, target, numbers.index)]
             counted = both[np.isfinite(both).all(axis=1)]
             better = 1.0 if of["direction"] == "max" else -1.0
-            gain, low, high = mean_interval(better * (counted[:, 1] - counted[:, 0]), confidence)
+            gain, low, high, verdict = paired(better * (counted[:, 1] - counted[:, 0]), confidence)
             alone, together = counted.mean(axis=0) if len(counted) else (np.nan, np.nan)
             found.append(
                 {
@@ -75,7 +80,7 @@ def transfer_gains(
                     "gain": gain,
                     "low": low,
                     "high": high,
-                    "verdict": verdict(low, high),
+                    "verdict": verdict,
                     "failed": len(both) - len(counted),
                 }
             )
@@ -124,10 +129,10 @@ def _checked(runs: Any, on: str) -> pd.DataFrame:
     if "select" in runs.columns and runs["select"].nunique(dropna=False) > 1:
         raise FrameError("transfer_gains needs rows of one `select`; the frame mixes several. Take those of one.")
     rows = runs[[*dict.fromkeys((*NEEDED, on))]].astype({"source": object, "task": object})
-    number = rows[on].to_numpy(np.float64, na_value=np.nan)
-    rows = rows.assign(**{on: np.where(np.isfinite(number), number, np.nan)})
+    rows = rows.assign(source=rows["source"].where(rows["source"].notna(), ""), **{on: numbers_of(rows[on], NEEDS)})
     if wrong := sorted(set(map(str, rows["direction"])) - {"max", "min"}):
         raise FrameError(f"transfer_gains needs the direction 'max' or 'min' in every row, not {wrong[0]!r}.")
+    one_metric(rows, NEEDS)
     if rows.duplicated(["seed", "source", "task"]).any():
         first = rows[rows.duplicated(["seed", "source", "task"])].iloc[0]
         raise FrameError(

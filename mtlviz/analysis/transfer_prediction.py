@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtlviz.analysis.transfer import ALL
 from mtlviz.errors import FrameError
+from mtlviz.intervals import is_share
 
 SIGNALS: dict[str, tuple[str, str, str]] = {
     "covariance": ("task_a", "task_b", "score"),
@@ -18,6 +19,9 @@ SIGNALS: dict[str, tuple[str, str, str]] = {
     "affinity": ("source", "target", "affinity"),
 }
 """What each signal's frame calls source, target and value."""
+
+OF_COVARIANCES = ("score", "direction_a")
+"""Columns of frames whose cosine is one of covariances or of their directions, and not of gradients."""
 
 GAINS = ("source", "target", "metric", "alone", "gain", "low", "high", "verdict")
 
@@ -52,8 +56,8 @@ def transfer_prediction(
         |alone|; NaN where alone is 0).
 
     Raises:
-        FrameError: no signal, a frame that is none or lacks a column, a pair that stands in one twice, or a signal of
-            other tasks.
+        FrameError: no signal, a frame that is none or lacks a column, a pair that stands in one twice, a signal of
+            other tasks, or cosines of covariances in place of those of gradients.
     """
     given = {"covariance": covariance, "cosine": cosine, "affinity": affinity}
     frames = {name: frame for name, frame in given.items() if frame is not None}
@@ -103,7 +107,7 @@ def rank_correlations(
     Raises:
         FrameError: the frame is none of transfer_prediction, or an option is out of range.
     """
-    _options(value, confidence, repeats)
+    _options(value, confidence, repeats, seed)
     _needed(frame, ("signal", "source", "target", "predicted", value), "rank_correlations", "transfer_prediction")
     rows = []
     for name, part in frame.groupby("signal", observed=True, sort=True):
@@ -155,6 +159,11 @@ def _signal(name: str, frame: Any, pairs: pd.DataFrame) -> Numbers:
     first, second, value = SIGNALS[name]
     analysis = {"covariance": "covariance_scores", "cosine": "conflict_matrix", "affinity": "affinity"}[name]
     _needed(frame, (first, second, value), f"transfer_prediction({name}=...)", analysis)
+    if name == "cosine" and (other := [column for column in OF_COVARIANCES if column in frame.columns]):
+        raise FrameError(
+            "transfer_prediction(cosine=...) needs cosines between gradients, as analysis.conflict_matrix returns "
+            f"them; with a column {other[0]!r} they are of covariances: give the scores as covariance=."
+        )
     keys = list(zip(frame[first].astype(str), frame[second].astype(str), strict=True))
     if len(set(keys)) < len(keys):
         raise FrameError(f"transfer_prediction needs one {value} per pair in {name}=, but some stand there twice.")
@@ -221,13 +230,14 @@ def _ranks(values: Numbers, group: NDArray[Any], counts: Numbers) -> Numbers:
     return ranks
 
 
-def _options(value: str, confidence: float, repeats: int) -> None:
+def _options(value: str, confidence: float, repeats: int, seed: int) -> None:
     if value not in ("relative", "gain"):
         raise FrameError(f"rank_correlations ranks value='relative' or value='gain', but value is {value!r}.")
-    if not 0 < confidence < 1:
+    if not is_share(confidence):
         raise FrameError(f"rank_correlations needs a confidence between 0 and 1, but got {confidence!r}.")
-    if isinstance(repeats, bool) or not isinstance(repeats, (int, np.integer)) or repeats < 1:
-        raise FrameError(f"rank_correlations needs repeats, a whole number from 1; got {repeats!r}.")
+    for name, number, least in (("repeats", repeats, 1), ("seed", seed, 0)):
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+            raise FrameError(f"rank_correlations needs {name}, a whole number from {least}; got {number!r}.")
 
 
 def _needed(frame: Any, columns: Sequence[str], needs: str, source: str) -> None:

@@ -16,6 +16,7 @@ from mtlviz.experiments.campaign import Campaign
 from mtlviz.experiments.checkpoints import Select
 from mtlviz.experiments.plan import STL, Options, Wanted, labelled, numbered
 from mtlviz.experiments.recipe import MakeProblem, Recipe
+from mtlviz.intervals import is_share
 from mtlviz.training.parts import MakeOptimizer, MakeScheduler, WeightingLike
 
 Group = Literal["alone", "pairs", "all"]
@@ -134,7 +135,7 @@ def transfer(
     """
     if "alone" not in _chosen(groups):
         raise ValueError(f"a gain is measured against each task alone, and groups={tuple(groups)!r} leave it out")
-    if not 0 < confidence < 1:
+    if not is_share(confidence):
         raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
     if on not in ("value", "test"):
         raise ValueError(f"on must be 'value' or 'test', got {on!r}")

@@ -147,6 +147,8 @@ _GOOD = _runs(HELD)
         (pd.concat([_GOOD, _GOOD]), {}, "'a' alone at width 1 stands twice for seed 0"),
         (_GOOD.assign(select=["final"] + ["best_mean"] * (len(_GOOD) - 1)), {}, "one `select`"),
         (_GOOD.assign(value=np.nan), {}, "every run failed"),
+        (_GOOD.assign(value="x"), {}, "numbers in the column 'value'"),
+        (_GOOD.assign(metric=["F1"] + ["accuracy"] * (len(_GOOD) - 1)), {}, "one metric a task; 'a' has F1"),
         (_GOOD, {"on": "test"}, "missing: test"),
         (_GOOD.assign(test=np.nan), {"on": "test"}, "test data"),
         (_GOOD, {"on": "train"}, "not 'train'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def test_each_may_be_measured_against_another() -> None:
         (lambda: mv.analysis.remedy_changes(frame(versus="")), "needs a remedy beside what it is measured against"),
         (lambda: mv.analysis.remedy_changes(frame(direction="up")), "'max' or 'min', not 'up'"),
         (lambda: mv.analysis.remedy_changes(frame(seed=1)), "some stand twice"),
+        (lambda: mv.analysis.remedy_changes(frame(value="x")), "numbers in the column 'value'"),
         (lambda: mv.analysis.remedy_changes(frame(select=[*"ab"] * 9)), "rows of one `select`; the frame mixes"),
         (lambda: mv.analysis.remedy_changes(frame(), on="tests"), "on='value' or on='test', not 'tests'"),
     ],
@@ -93,3 +95,16 @@ def test_frames_that_say_nothing_are_told(act: Any, message: str) -> None:
 def test_a_confidence_out_of_range_is_told() -> None:
     with pytest.raises(ValueError, match="confidence"):
         mv.analysis.remedy_changes(frame(), confidence=95)
+
+
+def test_a_frame_comes_back_from_a_file_that_keeps_no_empty_texts(tmp_path: Path) -> None:
+    frame().to_csv(tmp_path / "frame.csv", index=False)
+    read = mv.analysis.remedy_changes(pd.read_csv(tmp_path / "frame.csv"))
+    pd.testing.assert_frame_equal(read, mv.analysis.remedy_changes(frame()))
+
+
+def test_an_accuracy_that_moves_by_the_same_in_two_seeds_decides_nothing() -> None:
+    some = frame()
+    some["value"] = some["method"].map({"as it is": 50.0, "better": 50.5, "worse": 50.0})
+    few = mv.analysis.remedy_changes(some[some["seed"] < 3]).set_index(["remedy", "task"])
+    assert few.loc[("better", "a"), ["gain", "low", "high", "verdict"]].tolist() == [0.5, 0.5, 0.5, "undecided"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,9 @@ _GOOD = _runs({("", "a"): [1.0, 1], ("all", "a"): [2.0, 2]})
         (_GOOD, {"on": "train"}, "on='value' or on='test', not 'train'"),
         (_GOOD, {"on": "test"}, "missing: test"),
         (_GOOD.assign(test=np.nan), {"on": "test"}, "no test metric"),
+        (_GOOD.assign(value="x"), {}, "numbers in the column 'value'"),
+        (_GOOD.assign(metric=["accuracy", "F1"] * 2), {}, r"'a' has accuracy \(max\), F1 \(max\)"),
+        (_GOOD.assign(direction=["max", "min"] * 2), {}, r"'a' has accuracy \(max\), accuracy \(min\)"),
     ],
 )
 def test_what_is_no_frame_of_runs_is_told(runs: Any, options: dict[str, Any], message: str) -> None:
@@ -152,3 +156,16 @@ def test_what_is_no_frame_of_runs_is_told(runs: Any, options: dict[str, Any], me
 def test_a_confidence_that_is_none_is_told() -> None:
     with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
         gains(_GOOD, confidence=95)
+
+
+def test_rows_of_one_target_have_its_sources_and_a_file_may_have_lost_empty_texts() -> None:
+    numbers = {("", "a"): [1.0, 2.0], ("b", "a"): [2.0, 4.0], ("all", "a"): [4.0, 4.5]}
+    runs = _runs(numbers | {("", "b"): [1.0, 1.0], ("a", "b"): [3.0, 3.5]})
+    whole = gains(runs)
+    own = gains(runs[runs["task"] == "a"])
+    assert own["source"].tolist() == ["b", "all"]
+    pd.testing.assert_frame_equal(own, whole[whole["target"] == "a"].reset_index(drop=True))
+    with io.StringIO(runs.to_csv(index=False)) as file:
+        pd.testing.assert_frame_equal(gains(pd.read_csv(file)), whole)
+    with pytest.raises(FrameError, match="'a' with source '' stands twice"):
+        gains(runs.assign(source=runs["source"].where(runs["source"] != "all")))

@@ -144,6 +144,9 @@ def test_what_is_undefined_is_nan() -> None:
     assert analysis.rank_correlations(same, value="gain").pairs.tolist() == [6]
 
 
+SCORES = analysis.covariance_scores({"a": np.eye(3), "b": np.ones((4, 3)) + np.eye(4, 3)})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -158,6 +161,7 @@ def test_what_is_undefined_is_nan() -> None:
         ({"gains": gains(*ROWS, ROWS[0])}, "one gain per source and target, but some stand there twice"),
         ({"gains": gains(*ROWS).drop(columns="alone")}, r"analysis\.transfer_gains returns; missing: alone"),
         ({"gains": None}, r"analysis\.transfer_gains returns, but got NoneType"),
+        ({"cosine": SCORES}, "cosines between gradients.*'score' they are of covariances: give the scores as cov"),
     ],
 )
 def test_frames_that_do_not_fit_are_told(change: dict, said: str) -> None:
@@ -171,6 +175,8 @@ def test_frames_that_do_not_fit_are_told(change: dict, said: str) -> None:
     [
         ({"value": "low"}, "value='relative' or value='gain'"),
         ({"confidence": 1.0}, "confidence between 0 and 1"),
+        ({"confidence": "0.9"}, "confidence between 0 and 1"),
+        ({"seed": "x"}, "seed, a whole number from 0"),
         ({"repeats": 0}, "repeats, a whole number from 1"),
     ],
 )
