@@ -44,7 +44,7 @@ def remedy_changes(frame: pd.DataFrame) -> go.Figure:
     data = _legend(frame, tasks)
     parts = [(str(name), part) for name, part in frame.groupby("metric", sort=False, observed=True)]
     tall = [max(ROW, DOT * part["task"].nunique() + 6) * len(_rows(part)) for _, part in parts]
-    tall = [height * max(1.0, LEAST / sum(tall)) for height in tall]
+    tall = [round(height * max(1.0, LEAST / sum(tall))) for height in tall]
     plot = sum(tall) + BETWEEN * (len(parts) - 1)
     layout: dict[str, Any] = {}
     top = plot
