@@ -18,7 +18,8 @@ def progress(log: RunLog, speedometer: Speedometer, *, state: str | None = None)
     """How far the run is; `state` is what the run itself says, where it trains in this process."""
     planned = log.info.config.get("steps")
     planned = planned if isinstance(planned, int) else None
-    return speedometer.reading(state or log.state, log.last_step, log.time, planned, _converged(log))
+    state = state or log.state
+    return speedometer.reading(state, _reached(log, state), log.time, planned, _converged(log))
 
 
 def failure(log: RunLog) -> dict[str, Any] | None:
@@ -36,6 +37,15 @@ def nonfinite(log: RunLog) -> dict[str, Any] | None:
         return None
     said = broken.detail.iloc[-1].get("message") or f"a loss or gradient of {broken.task.iloc[-1]} is not finite"
     return {"type": "NonFiniteError", "message": said}
+
+
+def _reached(log: RunLog, state: str) -> int:
+    """The last step: of a run that has ended it need not be a recorded one."""
+    if state not in ("finished", "stopped"):
+        return log.last_step
+    events = log.events
+    ends = events.step[events.kind.isin(["finish", "stop"])]
+    return max(log.last_step, int(ends.iloc[-1]) if len(ends) else 0)
 
 
 def _converged(log: RunLog) -> tuple[int, int] | None:

@@ -15,10 +15,10 @@ from PIL import Image
 import mtlviz as mv
 from mtlviz.errors import MtlvizError, RunLogError
 from mtlviz.runlog import Event
-from mtlviz.widgets import tabs
+from mtlviz.widgets import standing, tabs
 from mtlviz.widgets.picture import WIDTH, composed
 from mtlviz.widgets.progress import Progress, Speedometer, duration, failure
-from tests.analysis.runs import hand
+from tests.analysis.runs import filled, hand, made
 from tests.analysis.scheduled import scheduled_run
 from tests.problems import crossing
 
@@ -63,6 +63,15 @@ def test_status_and_switches_follow_the_run() -> None:
     finally:
         run.stop()
         dashboard.close()
+
+
+@pytest.mark.parametrize(("kind", "step"), [("finish", 19), ("stop", 19), ("error", 10)])
+def test_a_run_that_is_recorded_now_and_then_ends_at_its_last_step(kind: str, step: int) -> None:
+    info, records = made(10, names=["a"])
+    log = filled(info, records)
+    assert standing.progress(log, Speedometer()).step == 10
+    log.append(Event(19, 19, kind))
+    assert standing.progress(log, Speedometer()).step == step
 
 
 def test_a_failed_run_shows_its_error_escaped() -> None:
