@@ -20,7 +20,7 @@ from mtlviz.experiments.checkpoints import CHOICES, Select, checkpoint
 from mtlviz.experiments.fingerprint import Fingerprint
 from mtlviz.experiments.plan import Options, Planned, Wanted, planned
 from mtlviz.experiments.recipe import Recipe
-from mtlviz.experiments.runs import finished, trained
+from mtlviz.experiments.runs import finished, namesakes, trained
 from mtlviz.experiments.workers import Call, Process, checked_jobs, done
 from mtlviz.runlog import RunLog
 from mtlviz.runlog import folder as run_folder
@@ -101,6 +101,8 @@ class Campaign:
                 bar.write(
                     f"{reused} of {len(plan)} runs are finished and not trained again; fresh=True trains them anew"
                 )
+            if self.progress and not self.fresh and (told := namesakes([run for run, _ in waiting])):
+                bar.write(told)
             for run, _ in plan:
                 if run.refused is not None:
                     bar.write(f"{run} failed: {run.refused}")

@@ -46,7 +46,8 @@ def compare(
     goes on where it was: call it again. Half a run is run anew, and so is one that failed. Runs of other settings, of
     another problem or of another mtlviz have folders of their own beside it. Other are they too where the code of a
     loss, a metric, a trunk or a method of your own changed, with the functions and constants of your modules that it
-    uses. A Dataset counts by its class, its length and its first, middle and last sample. What cannot be read, such as
+    uses. A Dataset counts by its class, its length and its first, middle and last sample. A model of your own is
+    the same one only with `torch.manual_seed` before it is made. What cannot be read, such as
     a random crop, is named in a warning: where that changes, say `fresh`.
 
     **Many machines.** Within `joblib.parallel_config(backend="dask")`, and with a `dask.distributed.Client`, the

@@ -25,6 +25,7 @@ from mtlviz.weighting.labels import listed
 
 _ROOMS = ("data", "gradients", "interop", "models", "training", "transfer", "weighting")
 _FILES = ("task.py", "metrics.py", "randomness.py", "convergence.py", "soft_labels.py")
+DIGEST = 10  # characters of it that a folder's name ends with
 STL = "stl"  # single-task learning: no weighting, but a training per task
 
 Methods = str | WeightingLike | Iterable[WeightingLike] | Mapping[str, WeightingLike]
@@ -219,6 +220,6 @@ def identity(problem: Problem, reader: Fingerprint) -> str:
 
 def folder_name(method: str, task: str | None, seed: int, settings: Mapping[str, Any]) -> str:
     """The name of a run's folder: readable, and different wherever the settings are."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:DIGEST]
     names = [re.sub(r"[^\w.=-]+", "_", name).strip("._")[:60] for name in (method, task) if name]
     return "-".join([*names, f"seed{seed}", digest])

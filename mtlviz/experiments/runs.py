@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtlviz.errors import RunLogError
-from mtlviz.experiments.plan import Options, Planned
+from mtlviz.experiments.plan import DIGEST, Options, Planned
 from mtlviz.experiments.recipe import Recipe, said
 from mtlviz.experiments.workers import Process, settle
 from mtlviz.runlog import DamagedLogWarning, Event, RunInfo, RunLog
@@ -72,6 +74,39 @@ def _record(training: Training, log: RunLog) -> None:
 def finished(run: Planned) -> bool:
     """Whether the run's folder holds it whole, with the very same settings."""
     return state(run.folder, run.settings) == "finished"
+
+
+def namesakes(waiting: Sequence[Planned]) -> str:
+    """A line about runs of the same names that stand beside those that will be trained, and how they differ; or ""."""
+    own = {run.folder for run in waiting}
+    beside: dict[str, list[Path]] = {}
+    for path in sorted(waiting[0].folder.parent.glob("*/run.json")) if waiting else ():
+        if path.parent not in own:
+            beside.setdefault(path.parent.name[:-DIGEST], []).append(path.parent)
+    some = [run for run in waiting if run.folder.name[:-DIGEST] in beside]
+    told = [_other(some[0].settings, path) for path in beside[some[0].folder.name[:-DIGEST]]] if some else []
+    nearest = min(filter(None, told), key=len, default=None)
+    if nearest is None:
+        return ""
+    hint = (
+        ". If it is meant to be the same: a model is another one each time that it is made, unless "
+        "torch.manual_seed(...) comes before it; so are data without a seed"
+    )
+    return (
+        f"{len(some)} runs of the same names in the folder have another {' and '.join(nearest)}; they stay, and are "
+        f"not used{hint if nearest == ['problem'] else ''}"
+    )
+
+
+def _other(settings: Mapping[str, Any], folder: Path) -> list[str]:
+    """In which settings the run in a folder differs; none for what is no run that could be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamagedLogWarning)
+        try:
+            told = RunLog.open(folder).info.config.get("comparison")
+        except RunLogError:
+            return []
+    return sorted(key for key in settings if told.get(key) != settings[key]) if isinstance(told, Mapping) else []
 
 
 def awaited(folder: Path, settings: object = None) -> bool:

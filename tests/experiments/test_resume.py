@@ -94,6 +94,28 @@ def test_finished_runs_are_told_and_fresh_trains_them_anew(tmp_path: Path, capsy
     assert all(_contents(tmp_path)[name] != told for name, told in before.items() if name.endswith("run.json"))
 
 
+def test_runs_of_a_model_that_was_drawn_anew_are_told_from_those_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = SHORT | {"progress": True, "folder": tmp_path, "jobs": 1}
+    mv.experiments.compare(crossing(), "equal", 2, **options)
+    (tmp_path / "equal-seed0-nothing...").mkdir()  # no run
+    mv.experiments.compare(crossing(), ["equal", "dwa"], 2, **options)
+    assert "same names" not in "".join(capsys.readouterr())
+    problem = crossing()
+    torch.nn.init.normal_(next(problem.model.parameters()))
+    mv.experiments.compare(problem, ["equal", "dwa", "si"], 2, **options)
+    told = "".join(capsys.readouterr())
+    assert "4 runs of the same names in the folder have another problem; they stay, and are not used" in told
+    assert "unless torch.manual_seed(...) comes before it" in told
+    mv.experiments.compare(crossing(), "equal", 2, **options | {"steps": 13})
+    told = "".join(capsys.readouterr())
+    assert "2 runs of the same names in the folder have another" in told
+    assert "steps" in told
+    mv.experiments.compare(crossing(), "equal", 2, **options | {"progress": False, "steps": 14})
+    assert "same names" not in "".join(capsys.readouterr())
+
+
 def test_what_cannot_be_seen_to_change_is_named(tmp_path: Path) -> None:
     generator = torch.Generator()
 
