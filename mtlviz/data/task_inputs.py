@@ -49,14 +49,12 @@ class TaskInputs:
         return (features.float() if features.dtype == torch.bfloat16 else features).numpy()  # numpy knows no bfloat16
 
     def _embedded(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What embed makes of inputs (n, ...): (n, ...). A module is in evaluation mode meanwhile, without a graph."""
-        assert self.embed is not None, "asked only where there is one"
-        if isinstance(self.embed, nn.Module):
-            with evaluating(self.embed):
-                features = self.embed(inputs.to(_device(self.embed)))
-        else:
-            with torch.no_grad():
-                features = self.embed(inputs)
+        """What embed makes of inputs (n, ...): (n, ...). Raises: TransferError where it has not a row for each."""
+        try:
+            features = _evaluated(self.embed, inputs)
+        except Exception as error:  # the user's own code may raise anything; it is told where
+            error.add_note(f"raised by embed for task {self.task!r}, inputs {tuple(inputs.shape)} {inputs.dtype}")
+            raise
         features = torch.as_tensor(features) if isinstance(features, np.ndarray) else features
         if not isinstance(features, torch.Tensor) or features.dim() == 0 or len(features) != len(inputs):
             came = tuple(features.shape) if isinstance(features, torch.Tensor) else f"a {type(features).__name__}"
@@ -103,6 +101,15 @@ def task_inputs(
         for task, part in parts.items()
         if part is not None and counts.get(task) != 0
     }
+
+
+def _evaluated(embed: Any, inputs: torch.Tensor) -> Any:
+    """What embed returns, without a graph; a module is in evaluation mode meanwhile."""
+    if not isinstance(embed, nn.Module):
+        with torch.no_grad():
+            return embed(inputs)
+    with evaluating(embed):
+        return embed(inputs.to(_device(embed)))
 
 
 def _device(module: nn.Module) -> torch.device:

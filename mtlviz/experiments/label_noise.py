@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from mtlviz.data.problem import Problem
+from mtlviz.errors import ProblemError
 from mtlviz.experiments.checkpoints import Select
 from mtlviz.experiments.plan import Options
 from mtlviz.experiments.recipe import MakeProblem
@@ -63,10 +64,12 @@ def label_noise(
         SVD weights against equal ones on the same labels. `mv.analysis.remedy_changes` takes it.
 
     Raises:
-        ProblemError: for tasks with rows of their own, and shares that `with_label_noise` cannot take; else as
-        `compare`.
+        ProblemError: for tasks with rows of their own, and shares of no task or that `with_label_noise` cannot take;
+        else as `compare`.
     Source: Wu, Zhang and Ré, ICLR 2020, arXiv 2005.00944, who do it for 20 pairs of tasks of ChestX-ray14.
     """
+    if not isinstance(shares, Mapping) or not shares:
+        raise ProblemError(f"label_noise needs {{task: share of its labels}}, of one task at least; got {shares!r}")
     weights = {"rank": rank, "embed": embed, "standardize": standardize}
     variants = {
         EQUAL_TRUE: Variant(problem, "equal"),

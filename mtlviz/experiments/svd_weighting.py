@@ -41,11 +41,13 @@ def svd_weights(
         The frame of `mv.transfer.svd_task_weights`: task, samples, alpha, weight, raw_alpha and raw_weight.
 
     Raises:
-        ProblemError: for tasks that have rows of their own. TransferError: for inputs, labels or a rank that
-        `svd_task_weights` cannot take.
+        ProblemError: for tasks that have rows of their own, or an embed that cannot be called. TransferError: for
+        inputs, labels or a rank that `svd_task_weights` cannot take.
     """
     if not isinstance(problem, Problem):
         raise ProblemError(f"svd_weights needs an mtlviz.Problem, got {type(problem).__name__}")
+    if embed is not None and not callable(embed):
+        raise ProblemError(f"embed must be a module or a function of tensors, got {type(embed).__name__}")
     if problem.train.shared is None:
         raise ProblemError(
             "svd_weights compares what tasks ask of the same rows, and here each task has training rows of its own; "

@@ -130,11 +130,14 @@ def transfer(
         target, metric, direction, seeds, alone, together, gain, low, high, verdict and failed.
         `mv.figures.transfer_gains` draws it.
 
-    Raises: as `transfer_runs`, and ValueError for groups without "alone", a confidence outside (0, 1) or an unknown
-        `on`; FrameError where no run has a test metric that is asked for.
+    Raises: as `transfer_runs`, and ValueError for groups without "alone" or with it only, a confidence outside
+        (0, 1) or an unknown `on`; FrameError where no run has a test metric that is asked for.
     """
-    if "alone" not in _chosen(groups):
-        raise ValueError(f"a gain is measured against each task alone, and groups={tuple(groups)!r} leave it out")
+    chosen = _chosen(groups)
+    if "alone" not in chosen:
+        raise ValueError(f"a gain is measured against each task alone, and groups={chosen} leave it out")
+    if set(chosen) == {"alone"}:
+        raise ValueError(f"a gain is measured beside other tasks, and groups={chosen} trains each alone only")
     if not is_share(confidence):
         raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}")
     if on not in ("value", "test"):

@@ -65,7 +65,12 @@ def _embedded(embed: Embedding, batch: Any, where: str) -> tuple[NDArray[Any], F
     try:
         features = embed(batch)
     except Exception as error:  # the user's own code may raise anything; it is told where
-        error.add_note(f"raised by embed for {where}")
+        hint = (
+            "; a torch module takes tensors: give mv.data.task_inputs(problem, embed=module)"
+            if _is_module(embed)
+            else ""
+        )
+        error.add_note(f"raised by embed for {where}{hint}")
         raise
     came = f"{where}: embed returned"
     if isinstance(features, (str, bytes, Mapping)) or np.ndim(features) == 0:
@@ -75,6 +80,11 @@ def _embedded(embed: Embedding, batch: Any, where: str) -> tuple[NDArray[Any], F
     if rows is not None and len(array) != rows:
         raise TransferError(f"{came} {len(array)} rows for the {rows} rows of the batch; it must return a row for each")
     return array, names
+
+
+def _is_module(embed: Any) -> bool:
+    """Whether a function is a torch module, known without torch; it is given what came, such as a numpy array."""
+    return hasattr(embed, "state_dict") and hasattr(embed, "forward")
 
 
 def _rows(batch: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mtlviz as mv
@@ -114,6 +115,14 @@ def test_an_embedding_without_a_row_for_each_row_is_told_with_its_task(what: str
     inputs = mv.data.task_inputs(crossing(), embed=BAD[what])
     with pytest.raises(TransferError, match=r"task 'size': embed returned .* for inputs \(256, 6\); it must return"):
         list(inputs["size"])
+
+
+def test_an_embedding_that_fails_is_told_with_its_task() -> None:
+    trunk = nn.Linear(3, 2).train()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as told:
+        list(mv.data.task_inputs(crossing(), embed=trunk)["size"])
+    assert told.value.__notes__ == ["raised by embed for task 'size', inputs (256, 6) torch.float32"]
+    assert trunk.training
 
 
 def test_what_is_no_problem_split_or_embedding_is_told() -> None:

@@ -194,6 +194,9 @@ def _broken(problem: mv.Problem) -> mv.Problem:
         (lambda: svd_weights(crossing(), rank=4), TransferError, "rank must be from 1 to the number of tasks, 3"),
         (lambda: svd_weights(crossing(), embed=lambda x: x[:3]), TransferError, "embed returned"),
         (lambda: label_noise(crossing(), {"sum": 0.2}, **SHORT), ProblemError, "label noise: unknown task 'sum'"),
+        (lambda: svd_weights(crossing(), embed=3), ProblemError, "embed must be a module or a function of tensors"),
+        (lambda: label_noise(crossing(), {}, **SHORT), ProblemError, "of one task at least; got {}"),
+        (lambda: label_noise(crossing(), None, **SHORT), ProblemError, "of one task at least; got None"),
         (lambda: label_noise(_unequal(0), {"small": 0.2}, **SHORT), ProblemError, "training rows of its own"),
     ],
 )

@@ -188,7 +188,9 @@ def test_a_task_that_is_called_all_is_told() -> None:
     ("arguments", "kind", "message"),
     [
         ({"groups": ("pairs",)}, ValueError, "against each task alone, and groups="),
+        ({"groups": "alone"}, ValueError, r"beside other tasks, and groups=\['alone'\] trains each alone only"),
         ({"confidence": 95}, ValueError, "confidence must be between 0 and 1, got 95"),
+        ({"confidence": "95%"}, ValueError, "confidence must be between 0 and 1, got '95%'"),
         ({"on": "train"}, ValueError, "on must be 'value' or 'test', got 'train'"),
         ({"on": "test", "select": "best_mean"}, ValueError, "needs select='final', not 'best_mean'"),
         ({"problem": crossing(test=None), "on": "test"}, ProblemError, "needs test data, and the problem has none"),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
 from mtlviz.errors import TransferError
 from mtlviz.transfer import TaskCovariance, covariance_cosine, covariance_score, covariances
@@ -146,6 +147,9 @@ def test_an_error_of_the_embedding_itself_is_its_own_with_a_note() -> None:
     with pytest.raises(ZeroDivisionError) as told:
         TaskCovariance.of([np.eye(3)], embed=lambda x: 1 / 0, task="a")
     assert told.value.__notes__ == ["raised by embed for task 'a', batch 1"]
+    with pytest.raises(TypeError, match="must be Tensor, not numpy") as told_of_module:
+        TaskCovariance.of(np.eye(3), embed=nn.Linear(3, 2), task="a")
+    assert "a torch module takes tensors: give mv.data.task_inputs" in told_of_module.value.__notes__[0]
     with pytest.raises(TransferError, match="embed needs the inputs, but their covariance came"):
         TaskCovariance.of(TaskCovariance.of(np.eye(3)), embed=np.abs)
 
