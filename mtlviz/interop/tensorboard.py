@@ -115,6 +115,12 @@ def _refuse_occupied(folder: Path, *, overwrite: bool) -> set[Path]:
             f"{folder} holds event files that mtlviz did not write ({foreign[0].relative_to(folder)}); nothing in it "
             "was touched. Choose another folder."
         )
+    deep = sorted(path for path in found if len(path.relative_to(folder).parts) > 2)  # tasks of another export
+    if deep:
+        raise RunLogError(
+            f"{folder} holds exports in folders of its own ({deep[0].relative_to(folder)}); nothing in it was touched. "
+            "Choose another folder, beside them."
+        )
     if found and not overwrite:
         raise RunLogError(f"{folder} holds an export already. Choose another folder, or replace it: overwrite=True.")
     return found

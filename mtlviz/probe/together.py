@@ -120,4 +120,13 @@ def alike(ranks: Ranks | None) -> Iterator[dict[str, Any]]:
         every = ranks.meet("the making of the probe", [zlib.crc32(repr(settings).encode())])
         if (every != every[0]).any():
             first = ranks.told("the settings of the probe", lambda: settings)
-            raise ProbeError(f"the ranks make different probes: rank 0 has {first}, rank {ranks.rank} has {settings}")
+            others = ", ".join(map(str, np.flatnonzero((every != every[0]).any(axis=1))))
+            differs = [
+                f"{what} is {here!r} here, {first.get(what)!r} on rank 0"
+                for what, here in settings.items()
+                if here != first.get(what)
+            ]
+            raise ProbeError(
+                "the ranks make different probes; give all of them the same settings. "
+                + ("; ".join(differs) or f"Not as rank 0: rank {others}, which tells what differs")
+            )

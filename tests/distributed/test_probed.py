@@ -83,6 +83,8 @@ def test_ranks_that_differ_are_told_so(found: Found) -> None:
         assert "static_graph" in mine["static"]
         assert "rank 0 is at place 0; rank 1 is at place 1" in mine["elsewhere"]
         assert "has no graph" in mine["detached"]
+    assert "Not as rank 0: rank 1" in said[0]["every"]
+    assert said[1]["every"].endswith("the same settings. every is 3 here, 2 on rank 0")
     assert "rank 1: ProbeError" in said[0]["detached"]
     assert "rank 0 waited at the probe's step 1" in said[0]["left out"]
     assert "has waited 0.2 s for the probe's step 1" in said[0]["warned"]

@@ -141,6 +141,16 @@ def test_a_folder_with_events_is_refused_or_replaced_and_one_of_another_program_
     assert len(_read(tmp_path / "new")["loss"]) == 2
 
 
+def test_the_exports_of_other_runs_below_a_folder_are_not_replaced(tmp_path: Path) -> None:
+    export(hand(), tmp_path / "first")
+    there = sorted(tmp_path.rglob("*"))
+    for overwrite in (False, True):
+        with pytest.raises(RunLogError, match=r"holds exports in folders of its own \(first/.*beside them"):
+            export(hand(), tmp_path, overwrite=overwrite)
+    assert sorted(tmp_path.rglob("*")) == there
+    export(hand(), tmp_path / "second")
+
+
 def test_a_run_without_a_step_is_an_export_without_a_point(tmp_path: Path) -> None:
     export(filled(INFO, []), tmp_path)
     assert _read(tmp_path) == {}
