@@ -125,8 +125,11 @@ class Results:
 
     @cached_property
     def capacity_rule(self) -> pd.DataFrame | None:
-        """Whether the rule of thumb held, where the seeds are known."""
-        return analysis.capacity_rule(self.frames["capacity"], on=self.on) if "capacity" in self else None
+        """Whether the rule of thumb held, where the seeds are known, of runs alone and together."""
+        frame = self.frames.get("capacity")
+        if frame is None or not {"alone", "together"} <= set(frame["kind"]):
+            return None
+        return analysis.capacity_rule(frame, on=self.on)
 
     @cached_property
     def changes(self) -> pd.DataFrame | None:

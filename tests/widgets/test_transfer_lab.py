@@ -168,6 +168,19 @@ def test_what_is_no_result_is_told_and_changes_nothing(labs: Callable[..., Trans
     assert lab.tab.titles == ("Transfer",)
 
 
+@pytest.mark.parametrize("kinds", [["alone"], ["together"], ["alone", "together"]])
+def test_capacity_is_drawn_of_either_kind_and_the_rule_needs_both(
+    labs: Callable[..., TransferLab], kinds: list[str]
+) -> None:
+    of = {"metric": "accuracy", "direction": "max", "task": "a"}
+    rows = [
+        of | {"width": w, "kind": k, "seed": s, "value": 0.1 * w + s} for w in (1, 2) for k in kinds for s in (0, 1)
+    ]
+    lab = labs(pd.DataFrame(rows))
+    assert drawn(lab, "Capacity", "capacity_curves")
+    assert (lab.results.capacity_rule is None) == (len(kinds) == 1)
+
+
 def test_a_figure_that_cannot_be_drawn_says_so_in_its_place(labs: Callable[..., TransferLab]) -> None:
     broken = runs().assign(direction="up")
     lab = labs(broken)
