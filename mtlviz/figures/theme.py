@@ -101,7 +101,7 @@ def layout(question: str, quantity: str, *, height: int = HEIGHT, legend: bool =
     }
     if legend:
         box = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-        box |= {"maxheight": 0.4, "tracegroupgap": 2}
+        box |= {"maxheight": 0.4, "tracegroupgap": 2, "bgcolor": "rgba(0,0,0,0)"}  # a label may reach below it
         shared["legend"] = box | {"title": title | {"side": "top"}, "titleclick": False}
         shared["showlegend"] = True
     else:

@@ -277,3 +277,7 @@ def test_a_line_breaks_at_long_gaps_only() -> None:
     assert np.isfinite(y).sum() == 78
     everything = outline(step, value, value + 1, np.ones(100, bool))
     assert np.isnan(everything[1]).sum() == 1
+
+
+def test_the_legend_lets_a_label_through_that_reaches_up_to_it() -> None:
+    assert theme.layout("Question?", "quantity")["legend"]["bgcolor"] == "rgba(0,0,0,0)"
