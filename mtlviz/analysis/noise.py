@@ -26,7 +26,8 @@ def conflict_test(
     The two gradients of one batch share its noise, so that their product is biased. ½(g_aᴬ·g_bᴮ + g_aᴮ·g_bᴬ) over the
     halves A, B of a batch shares no sample: its mean over many steps is tested against 0 by Student's t. Where the true
     product is 0, "conflict" or "agreement" is said in 1 − confidence of the cases, half of these each; for each pair
-    by itself: of many pairs, some are wrong by chance.
+    by itself: of many pairs, some are wrong by chance. It takes the batches for draws of their own: of one batch that
+    comes again at every step it tells what is true of that batch.
 
     Args:
         log: of a probe with noise=True.

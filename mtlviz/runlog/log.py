@@ -289,11 +289,11 @@ class RunLog(History):
         if self._closed is not None:
             return RunLogError(
                 "This log is closed; it can still be read. To train anew: another folder, or overwrite=True; to go on "
-                "with its run: mv.start(..., resume=True); to append records to it by hand: RunLog.resume(path, "
+                "with its run: mv.start or mv.Probe(..., resume=True); to append records to it by hand: RunLog.resume(path, "
                 "first_step=n)."
             )
         return RunLogError(
             f"This log of {self.path} was opened to read. To train anew: another folder, or overwrite=True; to go on "
-            "with its run: mv.start(..., resume=True); to append records to it by hand: RunLog.resume(path, "
+            "with its run: mv.start or mv.Probe(..., resume=True); to append records to it by hand: RunLog.resume(path, "
             "first_step=n)."
         )
