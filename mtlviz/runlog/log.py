@@ -287,13 +287,10 @@ class RunLog(History):
 
     def _not_writable(self) -> RunLogError:
         if self._closed is not None:
-            return RunLogError(
-                "This log is closed; it can still be read. To train anew: another folder, or overwrite=True; to go on "
-                "with its run: mv.start or mv.Probe(..., resume=True); to append records to it by hand: RunLog.resume(path, "
-                "first_step=n)."
-            )
+            state = "This log is closed; it can still be read"
+        else:
+            state = f"This log of {self.path} was opened to read"
         return RunLogError(
-            f"This log of {self.path} was opened to read. To train anew: another folder, or overwrite=True; to go on "
-            "with its run: mv.start or mv.Probe(..., resume=True); to append records to it by hand: RunLog.resume(path, "
-            "first_step=n)."
+            f"{state}. To train anew: another folder, or overwrite=True; to go on with its run: mv.start or "
+            "mv.Probe(..., resume=True); to append records to it by hand: RunLog.resume(path, first_step=n)."
         )
