@@ -1,8 +1,8 @@
 """Prints what one move of a cloud costs in the three-task lab: the four accuracies, the figures, and what is sent.
 
 The goal is 150 ms from the move to the picture in the browser; what the browser takes is printed by
-`python -m pytest -s tests/browser/test_three_task_lab.py`. Each move is of another picture, so that nothing is known
-before. Run as `python -m tests.benchmarks.three_task`; warm, one process at a time.
+`python -m pytest -s tests/browser/test_three_task_lab_page.py`. Each move is of another picture, so that nothing is
+known before. Run as `python -m tests.benchmarks.three_task`; warm, one process at a time.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 PLOT = ".mtlviz-figure .js-plotly-plot"
 OPEN = "import mtlviz as mv\nlab = mv.ThreeTaskLab()\nlab"
 MOVES = 40
-"Moves of the mouse in the drag whose waits are printed: python -m pytest -s tests/browser/test_three_task_lab.py"
+"Moves of the mouse in the drag whose waits are printed: python -m pytest -s tests/browser/test_three_task_lab_page.py"
 
 
 def opened(notebook: Callable[..., Notebook], **size: int) -> Notebook:
